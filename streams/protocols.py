@@ -1,0 +1,67 @@
+"""The edges of the engine: where events come from, where forecasts go, and what time it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from streams.event import Record, TopicPartition
+
+
+class Source(Protocol):
+    """An ordered, resumable stream of records.
+
+    A source delivers each partition's records in the order of their offsets; `positions` names, per
+    partition, the next offset that `poll` will deliver, and `seek` goes back to any such mapping.
+    """
+
+    @property
+    def exhausted(self) -> bool:
+        """True once a bounded source has delivered its last record; a live source never is."""
+
+    def poll(self, max_records: int, timeout: float = 0.0) -> Sequence[Record]:
+        """Up to `max_records` further records, waiting at most `timeout` seconds for the first."""
+
+    def positions(self) -> dict[TopicPartition, int]:
+        """The next offset of every partition this source reads."""
+
+    def seek(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Go to these offsets; ValueError names a partition this source does not read."""
+
+    def close(self) -> None:
+        """Release connections and files; closing twice is allowed."""
+
+
+class Sink(Protocol):
+    """Where forecasts go. What is written is durable once `flush` has returned."""
+
+    def write(self, key: str, value: Mapping[str, Any]) -> None:
+        """Append one message (JSON-compatible values); `key` is the event's id."""
+
+    def flush(self) -> None:
+        """Make everything written so far durable."""
+
+    def cursor(self) -> int:
+        """How many messages have been written so far; kept in the snapshot."""
+
+    def rewind(self, cursor: int) -> None:
+        """Go back to a cursor from a snapshot: what stands behind it will be written again.
+
+        Local sinks overwrite it; a topic keeps both, and readers drop repeats by the message's key.
+        """
+
+    def close(self) -> None:
+        """Flush and release; closing twice is allowed."""
+
+
+class Clock(Protocol):
+    """Where time comes from, passed in so that tests and replay are in command of it."""
+
+    def time(self) -> float:
+        """Seconds since 1970-01-01 UTC."""
+
+    def monotonic(self) -> float:
+        """Seconds that never run backwards, for durations."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
