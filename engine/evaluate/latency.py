@@ -1,0 +1,89 @@
+"""How long events take: a histogram of durations whose buckets grow with the duration, 1 ns to hours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_SUB = 6  # 2⁶ buckets for every doubling: a percentile is right to 0.8 %
+
+
+def _bucket(ns: int) -> int:
+    shift = max(ns.bit_length() - _SUB - 1, 0)
+    return (shift << _SUB) + (ns >> shift)
+
+
+def _middle(bucket: int) -> float:
+    shift = max((bucket >> _SUB) - 1, 0)
+    low = (bucket - (shift << _SUB)) << shift
+    return low + ((1 << shift) - 1) / 2
+
+
+class Latency:
+    """Percentiles of durations in bounded memory (after the high dynamic range histogram).
+
+    >>> latency = Latency()
+    >>> for microseconds in range(1, 1001):
+    ...     latency.add(microseconds * 1e-6)
+    >>> [round(latency.percentile(q)) for q in (50, 99)]
+    [502, 987]
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.seconds = 0.0
+        self.longest = 0.0
+        self._buckets: dict[int, int] = {}
+
+    def add(self, seconds: float, n: int = 1) -> None:
+        """Count n events that took `seconds` each; negative durations count as zero."""
+        seconds = max(seconds, 0.0)
+        place = _bucket(int(seconds * 1e9))
+        self._buckets[place] = self._buckets.get(place, 0) + n
+        self.count += n
+        self.seconds += seconds * n
+        self.longest = max(self.longest, seconds)
+
+    def percentile(self, q: float) -> float:
+        """The q-th percentile (0–100) in microseconds; 0.0 while nothing was counted."""
+        wanted = max(1.0, round(self.count * q / 100, 6))
+        seen = 0
+        for place in sorted(self._buckets):
+            seen += self._buckets[place]
+            if seen >= wanted:
+                return min(_middle(place) / 1e3, self.longest * 1e6)
+        return 0.0
+
+    def result(self) -> dict[str, float]:
+        """Microseconds: `p50`, `p99`, `p99.9`, `mean` and `max`."""
+        return {
+            "p50": self.percentile(50),
+            "p99": self.percentile(99),
+            "p99.9": self.percentile(99.9),
+            "mean": self.seconds / self.count * 1e6 if self.count else 0.0,
+            "max": self.longest * 1e6,
+        }
+
+    def merge(self, other: Latency) -> None:
+        """Add the other histogram's counts to this one."""
+        self.count += other.count
+        self.seconds += other.seconds
+        self.longest = max(self.longest, other.longest)
+        for place, n in other._buckets.items():
+            self._buckets[place] = self._buckets.get(place, 0) + n
+
+    def state(self) -> dict[str, Any]:
+        """Everything, ready for JSON."""
+        return {
+            "count": self.count,
+            "seconds": self.seconds,
+            "longest": self.longest,
+            "buckets": sorted(self._buckets.items()),
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Latency:
+        """The histogram that `state` described."""
+        self = cls()
+        self.count, self.seconds, self.longest = state["count"], state["seconds"], state["longest"]
+        self._buckets = {int(place): int(n) for place, n in state["buckets"]}
+        return self

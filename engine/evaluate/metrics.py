@@ -1,0 +1,377 @@
+"""Prequential figures: what a stream's forecasts were worth, each judged before its label was learned.
+
+Conventions, the same for every learner and for late labels:
+
+* Events count in the order in which their labels arrive; that is also the order behind "same as before"
+  in `kappa_temporal`.
+* An empty forecast (`{}`, or a row of zeros: nothing learned yet) is wrong, and its log loss is that of an
+  even guess among the classes seen so far, this label's included, but at least two. A class that was not
+  in a non-empty forecast had probability 0, which log loss clips at 1e-15.
+* Not-a-number and infinite probabilities count as 0, a regression value that is not finite as the mean of
+  the labels so far; both are counted in `bad_forecasts`.
+* The forecast class is the first of those with the highest probability.
+* No clock is read here. Durations belong to `engine.evaluate.latency`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from engine.evaluate.auc import RankHistogram, log_odds
+from engine.evaluate.curve import Curve
+from engine.evaluate.drift import DriftMeter
+
+Task = Literal["classification", "regression"]
+_CALIBRATION_BINS = 20
+
+
+class PrequentialMetrics:
+    """All figures of one learner on one stream, in bounded memory.
+
+    task: "classification" or "regression". window: events per block of `curve()`.
+    positive: the class that calibration speaks of where there are two; by default the one whose text sorts
+    last (True, 1, "yes" before "no").
+
+    >>> metrics = PrequentialMetrics()
+    >>> metrics.update(True, {})
+    >>> metrics.update(False, {True: 0.8, False: 0.2})
+    >>> metrics.update(True, {True: 0.9, False: 0.1})
+    >>> result = metrics.result()
+    >>> result["events"], round(result["accuracy"], 3), round(result["log_loss"], 3)
+    (3, 0.333, 0.803)
+    """
+
+    def __init__(
+        self, task: Task = "classification", *, window: int = 200, positive: Hashable | None = None
+    ) -> None:
+        if task not in ("classification", "regression"):
+            raise ValueError(f"task={task!r}: expected 'classification' or 'regression'")
+        self.task: Task = task
+        self.window = window
+        self.positive = positive
+        self._curve = Curve(window=window)
+        self._drift = DriftMeter()
+        self._events = 0
+        self._bad = 0
+        self._empty = 0
+        self._weight = 0.0
+        self._first_time: float | None = None
+        self._last_time: float | None = None
+        # classification
+        self._classes: list[Hashable] = []
+        self._place: dict[Hashable, int] = {}
+        self._support: list[float] = []
+        self._predicted: list[float] = []
+        self._hits: list[float] = []
+        self._loss = 0.0
+        self._previous = -1
+        self._kept_hits = 0.0
+        self._ranks = RankHistogram() if task == "classification" else None
+        self._bins = [[0.0, 0.0, 0.0] for _ in range(_CALIBRATION_BINS)]  # weight, Σ p, Σ hit of first class
+        # regression
+        self._absolute = 0.0
+        self._square = 0.0
+        self._mean = 0.0
+        self._m2 = 0.0
+        self._last_label = 0.0
+        self._kept_absolute = 0.0
+
+    # -- taking events ------------------------------------------------------------------------------
+
+    def update(
+        self, y: Any, forecast: Mapping[Any, float] | float, w: float = 1.0, time: float | None = None
+    ) -> None:
+        """Judge one forecast (label → probability, or a value) by its label y, known at `time`."""
+        if self.task == "regression":
+            if isinstance(forecast, Mapping):
+                raise TypeError(f"forecast={forecast!r}: expected a number, the task is regression")
+            self._add_value(float(y), float(forecast), w, time)
+            return
+        if not isinstance(forecast, Mapping):
+            raise TypeError(
+                f"forecast={forecast!r}: expected label → probability, the task is classification"
+            )
+        label = self._register(y)
+        best, best_p, p_true, p_first, p_other, bad = None, 0.0, 0.0, 0.0, 0.0, 0
+        first = self._classes[0]
+        for name, value in forecast.items():
+            p = float(value)
+            if not math.isfinite(p):
+                bad, p = 1, 0.0
+            if p > best_p:
+                best, best_p = name, p
+            if name == y:
+                p_true = p
+            if name == first:
+                p_first = p
+            elif p > p_other:
+                p_other = p
+        self._bad += bad
+        predicted = -1 if best_p <= 0.0 else self._register(best)
+        self._add_class(label, predicted, p_true, p_first, p_other, best_p, w, time)
+
+    def update_many(
+        self,
+        Y: ArrayLike,
+        forecasts: ArrayLike,
+        classes: Sequence[Hashable] | None = None,
+        w: ArrayLike | None = None,
+        times: ArrayLike | None = None,
+    ) -> None:
+        """Judge n forecasts, with the same result to the bit as `update` one by one.
+
+        Classification: Y (n,) int, positions in `classes`; forecasts (n, classes). Regression: Y (n,),
+        forecasts (n,). w (n,) weights, times (n,) seconds; None for weight 1 and no times.
+        """
+        n = len(np.asarray(Y))
+        weights = [1.0] * n if w is None else np.asarray(w, dtype=np.float64).tolist()
+        moments = [None] * n if times is None else np.asarray(times, dtype=np.float64).tolist()
+        if self.task == "regression":
+            labels = np.asarray(Y, dtype=np.float64).tolist()
+            values = np.asarray(forecasts, dtype=np.float64).tolist()
+            for y, value, weight, moment in zip(labels, values, weights, moments, strict=True):
+                self._add_value(y, value, weight, moment)
+            return
+        P = np.asarray(forecasts, dtype=np.float64)
+        if classes is None or P.ndim != 2 or P.shape != (n, len(classes)):
+            wanted = "None" if classes is None else f"({n}, {len(classes)})"
+            raise ValueError(
+                f"forecasts: shape {P.shape} with classes of shape {wanted}; expected them equal"
+            )
+        if n == 0:
+            return
+        finite = np.isfinite(P)
+        if not finite.all():
+            self._bad += int((~finite.all(axis=1)).sum())
+            P = np.where(finite, P, 0.0)
+        P = np.maximum(P, 0.0)
+        at = np.asarray(Y, dtype=np.int64)
+        best = P.argmax(axis=1)
+        rows = np.arange(n)
+        self._register(classes[int(at[0])])
+        column = next((k for k, name in enumerate(classes) if name == self._classes[0]), -1)
+        p_first = P[:, column] if column >= 0 else np.zeros(n)
+        others = P if column < 0 else np.delete(P, column, axis=1)
+        p_other = others.max(axis=1) if others.shape[1] else np.zeros(n)
+        for y, k, p_best, p_true, p_a, p_b, weight, moment in zip(
+            at.tolist(),
+            best.tolist(),
+            P[rows, best].tolist(),
+            P[rows, at].tolist(),
+            p_first.tolist(),
+            p_other.tolist(),
+            weights,
+            moments,
+            strict=True,
+        ):
+            label = self._register(classes[y])
+            predicted = -1 if p_best <= 0.0 else self._register(classes[k])
+            self._add_class(label, predicted, p_true, p_a, p_b, p_best, weight, moment)
+
+    def _register(self, label: Any) -> int:
+        place = self._place.get(label)
+        if place is None:
+            place = self._place[label] = len(self._classes)
+            self._classes.append(label)
+            self._support.append(0.0)
+            self._predicted.append(0.0)
+            self._hits.append(0.0)
+        return place
+
+    def _arrived(self, w: float, time: float | None) -> None:
+        if not (math.isfinite(w) and w >= 0.0):
+            raise ValueError(f"w={w!r}: expected a finite weight of at least 0")
+        self._events += 1
+        self._weight += w
+        if time is not None:
+            self._first_time = time if self._first_time is None else self._first_time
+            self._last_time = time
+
+    def _add_class(
+        self,
+        label: int,
+        predicted: int,
+        p_true: float,
+        p_first: float,
+        p_other: float,
+        p_best: float,
+        w: float,
+        time: float | None,
+    ) -> None:
+        self._arrived(w, time)
+        hit = label == predicted
+        score = math.nan
+        two = len(self._classes) <= 2
+        if predicted < 0:
+            self._empty += 1
+            loss = math.log(max(2, len(self._classes)))
+            p_first = p_best = 0.5
+            score = 0.0 if two else math.nan
+        else:
+            loss = -math.log(min(max(p_true, 1e-15), 1.0))
+            self._predicted[predicted] += w
+            if two:
+                score = log_odds(p_first, p_other)
+        self._support[label] += w
+        self._hits[label] += w * hit
+        self._loss += w * loss
+        self._kept_hits += w * (label == self._previous)
+        self._previous = label
+        if two and self._ranks is not None:
+            self._ranks.add(score, label == 0, w)
+        told, came = (p_first, label == 0) if two else (p_best, hit)
+        calibration = self._bins[min(int(told * _CALIBRATION_BINS), _CALIBRATION_BINS - 1)]
+        calibration[0] += w
+        calibration[1] += w * told
+        calibration[2] += w * came
+        self._curve.add(w, float(hit), loss, time, score, label == 0)
+        self._drift.update(min(loss, 5.0), time)
+
+    def _add_value(self, y: float, value: float, w: float, time: float | None) -> None:
+        if not math.isfinite(y):
+            raise ValueError(f"y={y!r}: expected a finite label")
+        self._arrived(w, time)
+        if not math.isfinite(value):
+            self._bad += 1
+            value = self._mean
+        error = abs(y - value)
+        self._absolute += w * error
+        self._square += w * error * error
+        self._kept_absolute += w * abs(y - self._last_label) if self._events > 1 else w * error
+        self._last_label = y
+        if w > 0.0:
+            change = y - self._mean
+            self._mean += change * w / self._weight
+            self._m2 += w * change * (y - self._mean)
+        self._curve.add(w, error, error * error, time, math.nan, False)
+        self._drift.update(error, time)
+
+    # -- telling ------------------------------------------------------------------------------------
+
+    def result(self) -> dict[str, Any]:
+        """The figures so far; None where one is not defined (yet).
+
+        Classification: events, accuracy, log_loss, kappa_temporal (1 is perfect, 0 is as good as "the same
+        label as the one before"), kappa, balanced_accuracy (mean recall of the classes that came), roc_auc
+        (two classes), f1 per class and macro_f1, no_change_accuracy, classes, class_weights, calibration
+        (rows of mean forecast, observed share, weight; of class `positive` for two classes, of the class
+        forecast for more). Regression: events, mae, rmse, r2, no_change_mae. Both: bad_forecasts,
+        empty_forecasts, first_time, last_time, drifts {count, last, marks [[event, time]]}.
+        """
+        common = {
+            "task": self.task,
+            "bad_forecasts": self._bad,
+            "empty_forecasts": self._empty,
+            "first_time": self._first_time,
+            "last_time": self._last_time,
+            "drifts": {
+                "count": self._drift.count,
+                "last": self._drift.last,
+                "marks": [list(mark) for mark in self._drift.marks],
+            },
+        }
+        figures = self._of_classes() if self.task == "classification" else self._of_values()
+        return {"events": self._events, **figures, **common}
+
+    def _of_values(self) -> dict[str, Any]:
+        w = self._weight
+        return {
+            "mae": self._absolute / w if w else None,
+            "rmse": math.sqrt(self._square / w) if w else None,
+            "r2": 1.0 - self._square / self._m2 if self._m2 > 0.0 else None,
+            "no_change_mae": self._kept_absolute / w if w else None,
+        }
+
+    def _of_classes(self) -> dict[str, Any]:
+        w = self._weight
+        accuracy = sum(self._hits) / w if w else None
+        kept = self._kept_hits / w if w else None
+        chance = sum(a * b for a, b in zip(self._support, self._predicted, strict=True)) / w**2 if w else 1.0
+        came = [k for k, support in enumerate(self._support) if support > 0.0]
+        f1 = {
+            str(self._classes[k]): 2.0 * self._hits[k] / (self._support[k] + self._predicted[k]) for k in came
+        }
+        positive, calibration = self._calibration()
+        return {
+            "accuracy": accuracy,
+            "log_loss": self._loss / w if w else None,
+            "kappa_temporal": _kappa(accuracy, kept),
+            "balanced_accuracy": sum(self._hits[k] / self._support[k] for k in came) / len(came)
+            if came
+            else None,
+            "roc_auc": self._ranks.area() if self._ranks is not None and len(self._classes) == 2 else None,
+            "kappa": _kappa(accuracy, chance),
+            "f1": f1,
+            "macro_f1": sum(f1.values()) / len(f1) if f1 else None,
+            "no_change_accuracy": kept,
+            "classes": list(self._classes),
+            "class_weights": list(self._support),
+            "positive": positive,
+            "calibration": calibration,
+        }
+
+    def _calibration(self) -> tuple[Any, list[list[float]]]:
+        rows = [[told / w, came / w, w] for w, told, came in self._bins if w > 0.0]
+        if len(self._classes) != 2:
+            return None, rows
+        chosen = self._place.get(self.positive, -1)
+        if chosen < 0:
+            chosen = max((0, 1), key=lambda k: str(self._classes[k]))
+        if chosen == 1:
+            rows = [[1.0 - told, 1.0 - came, w] for told, came, w in reversed(rows)]
+        return self._classes[chosen], rows
+
+    def curve(self) -> list[dict[str, Any]]:
+        """At most 240 points over the stream: events, time, and accuracy, log_loss, roc_auc or mae, rmse."""
+        if self.task == "regression":
+            return self._curve.result(("mae", "rmse"), root=True, ranked=False)
+        return self._curve.result(("accuracy", "log_loss"), ranked=len(self._classes) == 2)
+
+    # -- keeping ------------------------------------------------------------------------------------
+
+    _NUMBERS = (
+        *("_events", "_bad", "_empty", "_weight", "_first_time", "_last_time"),
+        *("_loss", "_previous", "_kept_hits"),
+        *("_absolute", "_square", "_mean", "_m2", "_last_label", "_kept_absolute"),
+    )
+
+    def state(self) -> dict[str, Any]:
+        """Everything, ready for JSON (labels must be bool, int, float or str); goes on bit-identically."""
+        return {
+            "task": self.task,
+            "window": self.window,
+            "positive": self.positive,
+            "numbers": {name[1:]: getattr(self, name) for name in self._NUMBERS},
+            "classes": list(self._classes),
+            "tallies": [list(self._support), list(self._predicted), list(self._hits)],
+            "calibration": [list(row) for row in self._bins],
+            "ranks": None if self._ranks is None else self._ranks.state(),
+            "curve": self._curve.state(),
+            "drift": self._drift.state(),
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> PrequentialMetrics:
+        """The metrics that `state` described."""
+        self = cls(state["task"], window=state["window"], positive=state["positive"])
+        for name in cls._NUMBERS:
+            setattr(self, name, state["numbers"][name[1:]])
+        for label in state["classes"]:
+            self._register(label)
+        self._support, self._predicted, self._hits = (list(row) for row in state["tallies"])
+        self._bins = [list(row) for row in state["calibration"]]
+        self._ranks = None if state["ranks"] is None else RankHistogram.from_state(state["ranks"])
+        self._curve = Curve.from_state(state["curve"])
+        self._drift = DriftMeter.from_state(state["drift"])
+        return self
+
+
+def _kappa(accuracy: float | None, reference: float | None) -> float | None:
+    if accuracy is None or reference is None or reference >= 1.0:
+        return None
+    return (accuracy - reference) / (1.0 - reference)
