@@ -1,0 +1,31 @@
+"""What can go wrong at the edges, each as an error that says what was found and what to do."""
+
+from __future__ import annotations
+
+
+class StreamError(Exception):
+    """Anything that a source, a sink or a log cannot go on from."""
+
+
+class LogDamaged(StreamError):
+    """The file of an embedded log is not one, or can no longer be read."""
+
+
+class PositionLost(StreamError, LookupError):
+    """A position that the log does not hold (any more): it was cut, has expired or is another log."""
+
+
+class BrokerUnavailable(StreamError, ConnectionError):
+    """No broker answers at the address."""
+
+
+class TableError(StreamError, ValueError):
+    """A file of rows that cannot be read as a stream: missing, empty, of unknown form, without its target."""
+
+
+class UnknownStream(StreamError, LookupError):
+    """A name that is neither a built-in stream nor a file, or whose data is not there."""
+
+
+class MessyTable(UserWarning):
+    """Values of a table that could not be read as their column's kind; they count as missing."""

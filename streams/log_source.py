@@ -1,0 +1,139 @@
+"""Reads topics of an embedded log as a source, up to their present ends or for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal
+
+from streams.clock import SystemClock
+from streams.codecs import decode
+from streams.errors import PositionLost
+from streams.event import Position, Record, TopicPartition
+from streams.log import EmbeddedLog
+from streams.protocols import Clock
+from streams.replay import unknown_partition
+
+_NAP = 0.01  # seconds between two looks at a log that had nothing new
+
+
+class LogSource:
+    """A source over topics of an embedded log, through a connection of its own.
+
+    log: the log, or one opened on the same file; it is not closed with the source.
+    topics: names; all partitions of each are read, those that appear later too while the source is live.
+    start: "beginning", "end", or a position for every partition as `positions` gave them.
+    bounded: stop at the ends that the partitions have now; otherwise the source is live.
+    Raises PositionLost where `start` or a `seek` names an offset that the log does not hold.
+    """
+
+    def __init__(
+        self,
+        log: EmbeddedLog,
+        topics: Sequence[str] | str,
+        *,
+        start: Literal["beginning", "end"] | Mapping[TopicPartition, int] = "beginning",
+        bounded: bool = False,
+        clock: Clock | None = None,
+    ) -> None:
+        self._topics = [topics] if isinstance(topics, str) else list(topics)
+        if not self._topics:
+            raise ValueError("topics is empty; expected the name of at least one topic of the log")
+        self._log = EmbeddedLog(log.path)
+        self._clock = clock or SystemClock()
+        self._bounded = bounded
+        self._paused: set[TopicPartition] = set()
+        self._next: dict[TopicPartition, int] = {}
+        self._turn = 0
+        self._ends = self._bounds(self._log.end_offsets())
+        begins = self._bounds(self._log.begin_offsets())
+        if isinstance(start, Mapping):
+            self._next = dict.fromkeys(self._ends, 0) | begins
+            self.seek(start)
+        elif start in ("beginning", "end"):
+            self._next = dict(begins if start == "beginning" else self._ends)
+        else:
+            raise ValueError(f"start is {start!r}; expected 'beginning', 'end' or a mapping of positions")
+
+    def _bounds(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """Offsets of the topics read here; a topic that does not exist yet counts as partition 0 at 0."""
+        found = {TopicPartition(topic, 0): 0 for topic in self._topics}
+        found |= {
+            partition: offset for partition, offset in offsets.items() if partition.topic in self._topics
+        }
+        return dict(sorted(found.items()))
+
+    @property
+    def exhausted(self) -> bool:
+        """True once a bounded source has delivered every partition to the end it had at the start."""
+        return self._bounded and all(self._next[p] >= end for p, end in self._ends.items())
+
+    def poll(self, max_records: int, timeout: float = 0.0) -> Sequence[Record]:
+        """Up to `max_records` further records; a live source waits up to `timeout` seconds for the first."""
+        deadline = self._clock.monotonic() + timeout
+        while True:
+            found = self._read(max_records)
+            left = deadline - self._clock.monotonic()
+            if found or left <= 0 or self._bounded:
+                return found
+            self._clock.sleep(min(_NAP, left))
+            self._look_for_partitions()
+
+    def _read(self, max_records: int) -> list[Record]:
+        found: list[Record] = []
+        partitions = [partition for partition in self._next if partition not in self._paused]
+        for turn in range(len(partitions)):
+            topic, number = partition = partitions[(self._turn + turn) % len(partitions)]
+            start, room = self._next[partition], max_records - len(found)
+            if self._bounded:
+                room = min(room, self._ends[partition] - start)
+            if room <= 0:
+                continue
+            rows = self._log.read_values(topic, number, start, room)
+            if rows and rows[0][0] != start:
+                raise PositionLost(
+                    f"{self._log.path}: topic {topic!r} partition {number} has nothing at {start}, its next "
+                    f"record is {rows[0][0]}; what stood between was dropped. Start from 'beginning' or 'end'"
+                )
+            if rows:
+                self._next[partition] = rows[-1][0] + 1
+                found += [Record(Position(topic, number, offset), decode(value)) for offset, value in rows]
+        self._turn += 1
+        return found
+
+    def _look_for_partitions(self) -> None:
+        for partition in self._bounds(self._log.end_offsets()):
+            self._next.setdefault(partition, 0)
+
+    def positions(self) -> dict[TopicPartition, int]:
+        """The next offset of every partition."""
+        return dict(self._next)
+
+    def end_offsets(self) -> dict[TopicPartition, int]:
+        """Where each partition ended when the source was made."""
+        return dict(self._ends)
+
+    def seek(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Go to these offsets; ValueError for an unknown partition, PositionLost for an offset not held."""
+        begins, ends = self._bounds(self._log.begin_offsets()), self._bounds(self._log.end_offsets())
+        for partition, offset in positions.items():
+            if partition not in self._next:
+                raise unknown_partition(partition, self._next)
+            first, behind = begins.get(partition, 0), ends.get(partition, 0)
+            if not first <= offset <= behind:
+                raise PositionLost(
+                    f"{self._log.path}: offset {offset} of topic {partition[0]!r} partition {partition[1]} is "
+                    f"not in the log, which holds {first} to {behind}; it was cut or is another log"
+                )
+        self._next.update({TopicPartition(*partition): offset for partition, offset in positions.items()})
+
+    def pause(self, partitions: Collection[TopicPartition]) -> None:
+        """Deliver nothing from these until they are resumed."""
+        self._paused.update(partitions)
+
+    def resume(self, partitions: Collection[TopicPartition]) -> None:
+        """Deliver from these again."""
+        self._paused.difference_update(partitions)
+
+    def close(self) -> None:
+        """Release the connection; closing twice is allowed."""
+        self._log.close()
