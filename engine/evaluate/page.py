@@ -248,7 +248,7 @@ def _calibration(learners: Mapping[str, Any]) -> str:
         f'<p class="about">Forecast probability {of} against how often it came. On the dashed line a '
         "forecast of 30 % comes true three times in ten; larger points stand for more events.</p>"
         '<div class="card"><figure><svg class="calibration" id="calibration" viewBox="0 0 400 400" '
-        'role="img" aria-label="Calibration: forecast probability against observed share, a line per learner">'
+        'role="img" aria-label="Calibration: forecast probability against observed share, by learner">'
         f'</svg><ul class="legend">{legend}</ul></figure></div>'
     )
 
