@@ -121,7 +121,7 @@ class LogSource:
             first, behind = begins.get(partition, 0), ends.get(partition, 0)
             if not first <= offset <= behind:
                 raise PositionLost(
-                    f"{self._log.path}: offset {offset} of topic {partition[0]!r} partition {partition[1]} is "
+                    f"{self._log.path}: offset {offset} of {partition[0]!r} partition {partition[1]} is "
                     f"not in the log, which holds {first} to {behind}; it was cut or is another log"
                 )
         self._next.update({TopicPartition(*partition): offset for partition, offset in positions.items()})
