@@ -1,0 +1,144 @@
+"""Arrays in, arrays out: the chunked path of a learner, which gives what single events would, to the bit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from engine.core import Core
+from engine.kernels import FORECAST, LEARN, OBSERVE
+
+F64 = NDArray[np.float64]
+CHUNK = 4_096
+
+
+def table(X: ArrayLike, name: str = "X") -> NDArray[Any]:
+    """X as an array of n rows; ValueError names what it is where it is no table of numbers."""
+    array = np.asarray(X)
+    if array.ndim < 2 or array.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{name} has shape {array.shape} and type {array.dtype}; expected numbers of shape (n, features), "
+            "(n, height, width) or (n, height, width, channels); encode strings first, or pass dicts one by one"
+        )
+    return array
+
+
+def column(values: Any, n: int, name: str, default: float) -> F64:
+    """(n,) float64 of times or weights; the default where nothing was given."""
+    if values is None:
+        return np.full(n, default)
+    array = np.ascontiguousarray(values, np.float64)
+    if array.shape != (n,):
+        raise ValueError(f"{name} has shape {array.shape}; expected ({n},), one number per row of X")
+    return array
+
+
+def row_dict(row: NDArray[Any]) -> dict[Hashable, Any]:
+    """The event that a row of X stands for: {column: number}, or {0: image}."""
+    return dict(enumerate(row.tolist())) if row.ndim == 1 else {0: row}
+
+
+def slotted(core: Core, X: NDArray[Any]) -> F64 | None:
+    """X by slots, (n, F) float64 with NaN for missing and infinite; None while a column has no slot."""
+    flat = X.reshape(len(X), -1)
+    width = flat.shape[1]
+    if X.ndim > 2:
+        slots = core.fields.slots
+        found = [slots.get((0, j), -1) for j in range(width)]
+        at = np.array(found, np.int64)
+        if (at < 0).any():
+            return None
+    else:
+        maybe = core.fields.columns(width)
+        if maybe is None:
+            return None
+        at = maybe
+    values = np.full((len(X), core.sizes.features), np.nan)
+    values[:, at] = flat
+    values[np.isinf(values)] = np.nan
+    return values
+
+
+def key_values(core: Core, X: NDArray[Any]) -> list[tuple[Hashable, ...]]:
+    """The key fields' values of every row."""
+    if not core.options.keys:
+        return []
+    return [core.key_values(row_dict(row)) for row in X]
+
+
+def forecasts(core: Core, X: NDArray[Any], times: F64) -> F64:
+    """(n, outputs): a forecast for each row; nothing is learned."""
+    out = np.zeros((len(X), core.sizes.outputs))
+    values = slotted(core, X)
+    if values is None:
+        for i, row in enumerate(X):
+            kept = core.forecast(row_dict(row), None, None if math.isnan(times[i]) else float(times[i]))
+            out[i] = kept.answers()
+        return out
+    n = len(X)
+    keys = core.chunk_keys(key_values(core, X), n, admit=False)
+    ones = np.ones(n)
+    return core.run_chunk(FORECAST, values, times, keys, no_categories(core, n), ones, ones)
+
+
+def no_categories(core: Core, n: int) -> NDArray[np.int64]:
+    """No categorical field is present in an array."""
+    return np.full((n, core.sizes.categories), -1, np.int64)
+
+
+def test_then_train(core: Core, X: NDArray[Any], targets: Sequence[Any], times: F64, weights: F64) -> F64:
+    """(n, outputs): row i was forecast before target i was learned. Classes met on the way widen the result."""
+    n = len(X)
+    out = np.zeros((n, 1))
+    at = 0
+    while at < n:
+        end = at
+        limit = min(n, at + CHUNK)
+        values = slotted(core, X[at:limit])
+        if values is not None:
+            end = limit if core.regression else first_new_class(core, targets, at, limit)
+        if values is None or end == at:
+            said = one(core, X[at], targets[at], float(times[at]), float(weights[at]))
+            end = at + 1
+        else:
+            m = end - at
+            numbers = numbered(core, targets, at, end)
+            keys = core.chunk_keys(key_values(core, X[at:end]), m, admit=True)
+            said = core.run_chunk(
+                FORECAST | OBSERVE | LEARN, values[:m], times[at:end], keys, no_categories(core, m), numbers,
+                weights[at:end],
+            )  # fmt: skip
+        if out.shape[1] < core.sizes.outputs:
+            out = np.hstack([out, np.zeros((n, core.sizes.outputs - out.shape[1]))])
+        out[at:end, : said.shape[1]] = said
+        at = end
+    return out
+
+
+def first_new_class(core: Core, targets: Sequence[Any], at: int, limit: int) -> int:
+    """The first row from `at` whose label has no column yet."""
+    known = core.classes
+    for i in range(at, limit):
+        if targets[i] not in known:
+            return i
+    return limit
+
+
+def numbered(core: Core, targets: Sequence[Any], at: int, end: int) -> F64:
+    """Targets as the kernels read them: column numbers of known classes, or numbers."""
+    if core.regression:
+        return np.array(targets[at:end], np.float64)
+    known = core.classes
+    return np.array([known[target] for target in targets[at:end]], np.float64)
+
+
+def one(core: Core, row: NDArray[Any], target: Any, time: float, weight: float) -> F64:
+    """A single row by the path of single events: (1, outputs at forecast time)."""
+    kept = core.forecast(row_dict(row), None, None if math.isnan(time) else time)
+    answer = kept.answers()
+    core.learn(kept, target, weight)
+    return answer[None, :]

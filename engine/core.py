@@ -1,0 +1,292 @@
+"""The deterministic core: forecast, observe, learn over one state; no clock, no input or output, no thread."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import compiled, forecast, kernels, state
+from engine.encoders.fields import Encoded, Fields, row_of
+from engine.forecast import Forecast
+from engine.kernels import FORECAST, LEARN, OBSERVE, Settings
+from engine.layout import Sizes
+from engine.names import from_json, plain, to_json
+from engine.options import Options
+from engine.rules.local import ACTIVATIONS
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+MISSING = object()
+
+
+class Core:
+    """All that a learner is, without the faces it shows; `classes` is empty for regression.
+
+    Nothing here takes a label's meaning from anywhere but `learn`; `forecast` changes nothing.
+    """
+
+    def __init__(self, options: Options, *, regression: bool) -> None:
+        self.options = options
+        self.regression = regression
+        self.fields = Fields(options.max_features)
+        self.classes: dict[Hashable, int] = {}
+        self.key_rows: dict[Any, int] = {}
+        self.experience: dict[int, tuple[Hashable | None, float | None, tuple[Hashable, ...]]] = {}
+        self.counts = {"infinite_values": 0, "hashed_names": 0, "forgotten": 0}
+        self.sizes = Sizes(
+            features=0, outputs=1, keys=len(options.keys), categories=0,
+            contexts=3 if options.context else 1, recall=options.recall, history=options.label_history,
+            neighbours=options.neighbours, networks=2, depth=options.layers, width=options.width,
+            activation=ACTIVATIONS[options.activation], regression=regression, metric=options.metric,
+            key_horizons=len(options.horizons), category_horizons=len(options.category_horizons),
+        )  # fmt: skip
+        self.horizons = (options.horizons, options.category_horizons)
+        self.state = state.make(self.sizes, options.seed, options.memory_budget, self.horizons)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        self.dim = self.sizes.dim
+        self.scratch = state.scratch(self.sizes)
+        self.settings = Settings(
+            float(self.options.rate), float(self.options.slow_rate), float(self.options.linear_rate)
+        )
+        self._out = np.zeros((1, self.sizes.outputs))
+        self._none = np.full((1, 0), -1, np.int64)
+
+    # -- events ---------------------------------------------------------------------------------------------
+
+    def forecast(self, x: Mapping[Hashable, Any], id: Hashable | None, time: float | None) -> Forecast:
+        """What is expected for x, kept with all it was made from."""
+        encoded = self.fields.encode(x)
+        keys = self.key_values(x)
+        return self._forecast(encoded, keys, id, time)
+
+    def _forecast(
+        self, encoded: Encoded, keys: tuple[Hashable, ...], id: Hashable | None, time: float | None
+    ) -> Forecast:
+        record = np.zeros(self.dim.record)
+        kept = Forecast(
+            id=id, time=time, version=int(self.state.tally[1]), labels=tuple(self.classes), record=record,
+            sizes=self.sizes, keys=keys, categories=dict(encoded.categories), unknown=dict(encoded.unknown),
+        )  # fmt: skip
+        self._run(
+            FORECAST, encoded.values[None, :], math.nan if time is None else time,
+            self._key_rows(keys, admit=False), self.fields.rows(encoded.categories, admit=False), record,
+        )  # fmt: skip
+        return kept
+
+    def observe(self, kept: Forecast) -> None:
+        """The event happened: new names get slots, running statistics and context advance; once per event."""
+        if kept.observed:
+            return
+        unknown, fields = kept.unknown, self.fields
+        new_fields = [name for name in kept.categories if name not in fields.category_fields]
+        if unknown or new_fields:
+            fields.admit(unknown, new_fields)
+            self._resize(features=fields.size, categories=len(fields.category_fields))
+        forecast.relay(kept, self.sizes)
+        raw = kept.record[self.dim.at_raw : self.dim.at_rate]
+        for slot, value in unknown.items():
+            at = fields.slots.get(slot)
+            if at is None:
+                self.counts["hashed_names"] += 1
+            elif math.isinf(value):
+                self.counts["infinite_values"] += 1
+            else:
+                raw[at] = value
+        kept.unknown = {}
+        self._run(OBSERVE, raw[None, :], kept.now, self._no_keys(), self._no_categories(), kept.record)
+
+    def learn(self, kept: Forecast, target: Any, weight: float) -> None:
+        """The label of a kept forecast; target is a checked label, or a number for regression."""
+        self.observe(kept)
+        number = self._target(target)
+        forecast.relay(kept, self.sizes)
+        keys = self._key_rows(kept.keys, admit=True)
+        categories = self.fields.rows(kept.categories, admit=True)
+        self._make_rows()
+        self._keep(kept.id, kept.time, kept.keys)
+        self._run(
+            LEARN, kept.record[self.dim.at_raw : self.dim.at_rate][None, :], kept.now, keys, categories,
+            kept.record, number, weight,
+        )  # fmt: skip
+
+    def _target(self, target: Any) -> float:
+        if self.regression:
+            return float(target)
+        index = self.classes.get(target)
+        if index is None:
+            index = self.classes[target] = len(self.classes)
+            if index >= self.sizes.outputs:
+                self._resize(outputs=index + 1)
+        return float(index)
+
+    def _run(
+        self, operations: int, X: F64, time: float, keys: I64, categories: I64, record: F64,
+        target: float = 0.0, weight: float = 1.0,
+    ) -> None:  # fmt: skip
+        kernel()(
+            operations, self.state, self.scratch, self.dim, self.settings, X, np.array([time]),
+            keys[None, :], categories[None, :], np.array([target]), np.array([weight]), record, self._out,
+        )  # fmt: skip
+
+    # -- chunks ---------------------------------------------------------------------------------------------
+
+    def run_chunk(
+        self, operations: int, X: F64, times: F64, keys: I64, categories: I64, targets: F64, weights: F64
+    ) -> F64:
+        """The same operations for every row of X in order; (n, outputs) forecasts."""
+        n = len(X)
+        out = np.zeros((n, self.sizes.outputs))
+        record = np.zeros(self.dim.record)
+        kernel()(
+            operations, self.state, self.scratch, self.dim, self.settings, X, times, keys, categories,
+            targets, weights, record, out,
+        )  # fmt: skip
+        return out
+
+    def chunk_keys(self, rows: Sequence[tuple[Hashable, ...]], n: int, *, admit: bool) -> I64:
+        """Rows of the outcome statistics for a chunk of key values: (n, fields)."""
+        if not self.options.keys:
+            return np.full((n, 0), -1, np.int64)
+        out = np.array([self._key_rows(values, admit=admit) for values in rows], np.int64)
+        self._make_rows()
+        return out.reshape(n, len(self.options.keys))
+
+    # -- keys and rows --------------------------------------------------------------------------------------
+
+    def key_values(self, x: Mapping[Hashable, Any]) -> tuple[Hashable, ...]:
+        """The values of the key fields in one event; None where one is missing."""
+        return tuple(
+            tuple(_key_part(x, part) for part in key) if isinstance(key, tuple) else _key_part(x, key)
+            for key in self.options.keys
+        )
+
+    def _key_rows(self, values: tuple[Hashable, ...], *, admit: bool) -> I64:
+        out = np.full(len(self.options.keys), -1, np.int64)
+        for i, value in enumerate(values):
+            if value is not None and not (isinstance(value, tuple) and None in value):
+                out[i] = row_of(self.key_rows, (i, value), admit=admit)
+        return out
+
+    def _make_rows(self) -> None:
+        self.state = self.state._replace(
+            key_rates=state.with_rows(self.state.key_rates, len(self.key_rows) + 1),
+            category_rates=state.with_rows(
+                self.state.category_rates, len(self.fields.category_rows) + 1
+            ),
+        )
+
+    def _no_keys(self) -> I64:
+        return np.full(self.sizes.keys, -1, np.int64)
+
+    def _no_categories(self) -> I64:
+        return np.full(self.sizes.categories, -1, np.int64)
+
+    def _resize(self, **sizes: int) -> None:
+        new = replace(self.sizes, **sizes)
+        if new == self.sizes:
+            return
+        self.state = state.grow(
+            self.state, self.sizes, new, self.options.seed, self.options.memory_budget, self.horizons
+        )
+        self.sizes = new
+        self._prepare()
+
+    # -- experience -----------------------------------------------------------------------------------------
+
+    def _keep(self, id: Hashable | None, time: float | None, keys: tuple[Hashable, ...]) -> None:
+        if id is None and time is None and not keys:
+            return
+        serial = int(self.state.tally[1])
+        self.experience[serial] = (id, time, keys)
+        self.experience.pop(serial - state.NEAR_EVENTS, None)
+        oldest = next(iter(self.experience))
+        if oldest < serial - 2 * state.NEAR_EVENTS:
+            self.experience.pop(oldest)
+
+    def forget(self, id: Hashable) -> int:
+        """Remove stored events with this id from every memory; how many there were."""
+        serials = [s for s, (known, _, _) in self.experience.items() if known == id]
+        removed = 0
+        for serial in serials:
+            found = False
+            for name in ("near", "context"):
+                memory, gone = state.without(getattr(self.state, name), serial)
+                self.state = self.state._replace(**{name: memory})
+                found = found or gone
+            removed += found
+            del self.experience[serial]
+        if serials:
+            self.state.tally[4] += 1
+            self.counts["forgotten"] += removed
+        return removed
+
+    # -- snapshot -------------------------------------------------------------------------------------------
+
+    def to_state(self) -> tuple[state.Arrays, dict[str, Any]]:
+        """A copy of everything that changes: arrays, and JSON-able meta."""
+        return state.flatten(self.state), {
+            "regression": self.regression,
+            "options": self.options.to_json(),
+            "fields": self.fields.state(),
+            "classes": [to_json(label) for label in self.classes],
+            "key_rows": [[i, to_json(value)] for i, value in self.key_rows],
+            "sizes": {name: getattr(self.sizes, name) for name in ("features", "outputs", "keys", "categories")},
+            "experience": [
+                [serial, to_json(id), time, [to_json(key) for key in keys]]
+                for serial, (id, time, keys) in self.experience.items()
+            ],
+            "counts": dict(self.counts),
+        }
+
+    @classmethod
+    def from_state(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Core:
+        """The core that `to_state` copied."""
+        core = cls(Options.from_json(meta["options"]), regression=bool(meta["regression"]))
+        core.fields = Fields.from_state(meta["fields"])
+        core.classes = {from_json(label): i for i, label in enumerate(meta["classes"])}
+        core.key_rows = {(i, from_json(value)): n + 1 for n, (i, value) in enumerate(meta["key_rows"])}
+        core.sizes = replace(core.sizes, **meta["sizes"])
+        core.experience = {
+            serial: (from_json(id), time, tuple(from_json(key) for key in keys))
+            for serial, id, time, keys in meta["experience"]
+        }
+        core.counts = dict(meta["counts"])
+        core.state = state.unflatten(arrays)
+        core._prepare()
+        return core
+
+
+def _key_part(x: Mapping[Hashable, Any], name: Hashable) -> Hashable:
+    value = plain(x.get(name))
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        if value.is_integer():
+            return int(value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value  # type: ignore[no-any-return]
+    raise TypeError(
+        f"key field {name!r} is {value!r} of type {type(value).__name__}; expected a string, number or boolean"
+    )
+
+
+_calls = 0
+
+
+def kernel() -> Any:
+    """The compiled entry point; says so on stderr the first time, if it has to be compiled."""
+    global _calls
+    if _calls < 2:
+        if _calls == 0:
+            compiled.announce()
+        else:
+            compiled.mark_ready()
+        _calls += 1
+    return kernels.run

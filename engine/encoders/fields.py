@@ -1,0 +1,203 @@
+"""Fields to slots: which number of an event stands where, and which row of statistics a category has.
+
+Numbers, booleans and elements of arrays fill one slot each. A string is a category: each of its first
+`ONE_HOT` values has a slot (1 where it is present, 0 where another value is), and every value has a row of
+outcome statistics. Names get slots when an event with them is observed; until then a forecast ignores them.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import zlib
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.names import from_json, to_json
+
+ONE_HOT = 16
+MAX_ROWS = 65_536
+
+Slot = tuple[Hashable, str | int | None]
+
+
+class FeatureError(TypeError):
+    """A feature whose value is not a number, boolean, string, None or array of numbers."""
+
+
+def order(name: Hashable) -> tuple[str, Any]:
+    """New names inside one event take slots in sorted order of (type, name)."""
+    return type(name).__name__, name if isinstance(name, (str, int, float)) else repr(name)
+
+
+def stable_hash(name: Any, buckets: int) -> int:
+    """The same bucket for the same name in every process."""
+    return zlib.crc32(repr(name).encode()) % buckets
+
+
+class Encoded:
+    """One event's fields: values (F,) float64 with NaN for missing, and what has no slot or row yet.
+
+    categories: (field, value) per categorical field that is present. unknown: slots to be made, with values.
+    """
+
+    __slots__ = ("bad", "categories", "unknown", "values")
+
+    def __init__(self, values: NDArray[np.float64]) -> None:
+        self.values = values
+        self.categories: dict[Hashable, str] = {}
+        self.unknown: dict[Slot, float] = {}
+        self.bad = 0
+
+
+class Fields:
+    """Names of an event's fields → slots and rows; grows as names appear, up to `max_features` slots.
+
+    slots: Slot → index. category_fields: field → index. category_rows: (field, value) → row (0 is all events).
+    """
+
+    def __init__(self, max_features: int) -> None:
+        self.max_features = max_features
+        self.slots: dict[Slot, int] = {}
+        self.numeric: dict[Hashable, int] = {}
+        self.one_hot: dict[Hashable, list[str]] = {}
+        self.category_fields: dict[Hashable, int] = {}
+        self.category_rows: dict[tuple[Hashable, str], int] = {}
+        self.size = 0
+
+    def encode(self, x: Mapping[Hashable, Any]) -> Encoded:
+        """The event's values by slot; changes nothing. FeatureError names a field of an unusable type."""
+        values = np.full(self.size, np.nan)
+        encoded = Encoded(values)
+        numeric = self.numeric
+        for name, value in x.items():
+            kind = type(value)
+            slot = numeric.get(name)
+            if slot is not None and (kind is float or kind is int or kind is bool):
+                values[slot] = value
+            else:
+                self._place(encoded, name, value)
+        finite = np.isfinite(values)
+        if not finite.all():
+            bad = np.isinf(values)
+            encoded.bad = int(bad.sum())
+            values[bad] = np.nan
+        return encoded
+
+    def _place(self, encoded: Encoded, name: Hashable, value: Any) -> None:
+        if value is None:
+            return
+        if isinstance(value, (bool, np.bool_, numbers.Real, np.number)):
+            self._put(encoded, (name, None), float(value))
+        elif isinstance(value, str):
+            self._category(encoded, name, value)
+        elif isinstance(value, (np.ndarray, list, tuple)):
+            array = np.asarray(value)
+            if array.dtype.kind not in "biuf":
+                raise FeatureError(
+                    f"feature {name!r} holds an array of {array.dtype}; expected numbers; convert it first"
+                )
+            for index, element in enumerate(array.astype(np.float64).ravel().tolist()):
+                self._put(encoded, (name, index), element)
+        elif hasattr(value, "timestamp"):
+            self._put(encoded, (name, None), float(value.timestamp()))
+        else:
+            raise FeatureError(
+                f"feature {name!r} is {value!r} of type {type(value).__name__}; expected a number, a boolean, "
+                "a string, None or an array of numbers; convert or leave out the field"
+            )
+
+    def _put(self, encoded: Encoded, slot: Slot, value: float) -> None:
+        at = self.slots.get(slot)
+        if at is None and self.size >= self.max_features:
+            at = stable_hash(slot, self.max_features)
+            if not math.isnan(encoded.values[at]):
+                value += float(encoded.values[at])
+        if at is None:
+            if math.isinf(value):
+                encoded.bad += 1
+                value = math.nan
+            encoded.unknown[slot] = value
+        else:
+            encoded.values[at] = value
+
+    def _category(self, encoded: Encoded, name: Hashable, value: str) -> None:
+        encoded.categories[name] = value
+        known = self.one_hot.get(name, ())
+        for other in known:
+            encoded.values[self.slots[name, other]] = 1.0 if other == value else 0.0
+        room = len(known) < ONE_HOT and self.size < self.max_features
+        if value not in known and room:
+            encoded.unknown[name, value] = 1.0
+
+    def missing(self, encoded: Encoded) -> bool:
+        """Whether `learn` would make room for something in this event."""
+        return bool(encoded.unknown) or any(c not in self.category_fields for c in encoded.categories)
+
+    def admit(self, unknown: Iterable[Slot], categories: Iterable[Hashable]) -> None:
+        """Make slots for new names, in sorted order, and places for new categorical fields."""
+        for slot in sorted(unknown, key=lambda s: (order(s[0]), order(s[1]))):
+            if slot not in self.slots and self.size < self.max_features:
+                self._add(slot)
+        for field in sorted(categories, key=order):
+            self.category_fields.setdefault(field, len(self.category_fields))
+
+    def _add(self, slot: Slot) -> None:
+        self.slots[slot] = self.size
+        name, part = slot
+        if part is None:
+            self.numeric[name] = self.size
+        elif isinstance(part, str):
+            self.one_hot.setdefault(name, []).append(part)
+        self.size += 1
+
+    def rows(self, categories: Mapping[Hashable, str], *, admit: bool) -> NDArray[np.int64]:
+        """The row of each categorical field's value, −1 where the field is missing or the value is new."""
+        out = np.full(len(self.category_fields), -1, np.int64)
+        for field, value in categories.items():
+            at = self.category_fields.get(field)
+            if at is not None:
+                out[at] = row_of(self.category_rows, (field, value), admit=admit)
+        return out
+
+    def columns(self, width: int) -> NDArray[np.int64] | None:
+        """Slots of the integer names 0 … width − 1, or None while one of them has no slot."""
+        try:
+            return np.array([self.numeric[j] for j in range(width)], np.int64)
+        except KeyError:
+            return None
+
+    def state(self) -> dict[str, Any]:
+        """JSON-able content; `from_state` restores it."""
+        return {
+            "max_features": self.max_features,
+            "slots": [[to_json(name), part] for name, part in self.slots],
+            "category_fields": [to_json(name) for name in self.category_fields],
+            "category_rows": [[to_json(name), value] for name, value in self.category_rows],
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Fields:
+        """The fields that `state` described."""
+        fields = cls(int(state["max_features"]))
+        for name, part in state["slots"]:
+            fields._add((from_json(name), part))
+        fields.category_fields = {from_json(name): i for i, name in enumerate(state["category_fields"])}
+        fields.category_rows = {(from_json(f), v): i + 1 for i, (f, v) in enumerate(state["category_rows"])}
+        return fields
+
+
+def row_of(rows: dict[Any, int], key: Any, *, admit: bool) -> int:
+    """The row of a value; −1 if it has none and `admit` is off. Past MAX_ROWS values share rows by hash."""
+    row = rows.get(key)
+    if row is not None:
+        return row
+    if len(rows) >= MAX_ROWS:
+        return 1 + stable_hash(key, MAX_ROWS)
+    if not admit:
+        return -1
+    rows[key] = len(rows) + 1
+    return len(rows)

@@ -1,0 +1,96 @@
+"""Why a forecast says what it says: experts with their weights, experiences recalled, statistics per key."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+
+from engine.core import Core
+from engine.forecast import Forecast
+from memory import neighbours, rates
+
+
+def expert_weights(core: Core) -> dict[str, float]:
+    """Expert → mixing weight averaged over the mixers by their belief."""
+    weight = core.state.mixer.belief @ core.state.mixer.weight
+    return dict(zip(core.sizes.expert_names(), weight.tolist(), strict=True))
+
+
+def explain(core: Core, forecast: Forecast) -> dict[str, Any]:
+    """forecast, experts (weight and forecast each), recalled experiences, outcome statistics per key."""
+    weights = expert_weights(core)
+    said: dict[str, Any] = dict(forecast.experts)
+    if core.regression:
+        said = {name: float(v[0]) for name, v in forecast.expert_forecasts().items()}
+    return {
+        "id": forecast.id,
+        "time": forecast.time,
+        "forecast": forecast.value if core.regression else forecast.proba,
+        "version": forecast.version,
+        "experts": [
+            {"name": name, "weight": weights[name], "forecast": said[name]} for name in said
+        ],
+        "recalled": recalled(core, forecast),
+        "keys": key_statistics(core, forecast),
+    }
+
+
+def recalled(core: Core, forecast: Forecast) -> list[dict[str, Any]]:
+    """The experiences that the memories recalled, nearest first, those still held."""
+    dim = forecast.sizes.dim
+    labels = list(core.classes)
+    out: list[dict[str, Any]] = []
+    if forecast.sizes != core.sizes:
+        return out
+    for name, memory, at in (
+        ("features", core.state.near, dim.at_slot),
+        ("features and context", core.state.context, dim.at_slot + 1 + 2 * dim.neighbours),
+    ):
+        found = int(forecast.record[at])
+        if found == 0:
+            continue
+        slot = forecast.record[at + 1 : at + 1 + found].astype(np.int64)
+        distance = forecast.record[at + 1 + dim.neighbours :][:found].copy()
+        share = np.zeros(max(found, 1))
+        neighbours.soften(memory, distance, found, share)
+        for j in range(found):
+            serial = int(memory.serial[slot[j]])
+            if serial < 0 or serial >= forecast.version:
+                continue
+            id, time, keys = core.experience.get(serial, (None, None, ()))
+            target = memory.target[slot[j]]
+            out.append(
+                {
+                    "memory": name, "id": id, "time": time, "keys": list(keys), "learned_as": serial,
+                    "label": float(target) if core.regression else labels[int(target)],
+                    "distance": float(distance[j]), "weight": float(share[j]),
+                }
+            )  # fmt: skip
+    return out
+
+
+def key_statistics(core: Core, forecast: Forecast) -> list[dict[str, Any]]:
+    """Per key field and horizon: decayed labels, and the share of each class among them (or their mean)."""
+    table: rates.Rates = core.state.key_rates
+    out: list[dict[str, Any]] = []
+    labels: list[Hashable] = list(core.classes)
+    for i, (field, value) in enumerate(zip(core.options.keys, forecast.keys, strict=True)):
+        row = core.key_rows.get((i, value))
+        if row is None:
+            continue
+        for j, horizon in enumerate(core.options.horizons):
+            fade = float(np.exp(-max(forecast.now - table.time[row], 0.0) / horizon))
+            total = table.total[row, j] * fade
+            entry: dict[str, Any] = {"key": field, "value": value, "horizon": horizon}
+            if core.regression:
+                entry |= {"labels": float(total[1]), "mean": float(total[0] / max(total[1], 1e-12))}
+            else:
+                n = float(total.sum())
+                entry |= {
+                    "labels": n,
+                    "share": {label: float(total[c] / max(n, 1e-12)) for c, label in enumerate(labels)},
+                }
+            out.append(entry)
+    return out

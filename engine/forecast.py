@@ -1,0 +1,176 @@
+"""A forecast that can be kept: what was said, and all it was made from, for the label that comes later."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.encoders.fields import Slot
+from engine.layout import CENTRE, MIXERS, OBSERVED, SPREAD, TIME, Sizes
+from engine.names import from_json, to_json
+
+
+@dataclass(slots=True, eq=False)
+class Forecast:
+    """What was answered for one event, and what it takes to learn its label hours later.
+
+    id, time: the event's, as given (None where they were not). version: labels learned at that time.
+    labels: the classes known then, in the order of columns; empty for regression. record: (size,) float64,
+    the encoding, the recalled neighbours, the experts' and mixers' forecasts; `sizes` says what stands where.
+    keys: values of the key fields; categories: (field, value) pairs; unknown: names that had no slot yet.
+    """
+
+    id: Hashable | None
+    time: float | None
+    version: int
+    labels: tuple[Hashable, ...]
+    record: NDArray[np.float64]
+    sizes: Sizes
+    keys: tuple[Hashable, ...] = ()
+    categories: dict[Hashable, str] = field(default_factory=dict)
+    unknown: dict[Slot, float] = field(default_factory=dict)
+
+    @property
+    def observed(self) -> bool:
+        """Whether the event has entered the running statistics."""
+        return bool(self.record[OBSERVED])
+
+    @property
+    def now(self) -> float:
+        """The event's time, or its number where none was given."""
+        return float(self.record[TIME])
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """(classes,) float64 in the order of `labels`; sums to 1, empty before the first label."""
+        at = self.sizes.dim.at_p
+        return self.record[at : at + len(self.labels)].copy()
+
+    @property
+    def proba(self) -> dict[Hashable, float]:
+        """Label → probability; {} before the first label."""
+        return dict(zip(self.labels, self.probabilities.tolist(), strict=True))
+
+    @property
+    def value(self) -> float:
+        """The forecast of a regression, in the target's unit."""
+        record = self.record
+        return float(record[self.sizes.dim.at_p] * record[SPREAD] + record[CENTRE])
+
+    def answers(self) -> NDArray[np.float64]:
+        """(outputs,) float64 as an array learner returns it: a column per class, 0 before the first label."""
+        if self.sizes.regression:
+            return np.array([self.value])
+        out = np.zeros(self.sizes.outputs)
+        p = self.probabilities
+        out[: len(p)] = p
+        return out
+
+    def expert_forecasts(self) -> dict[str, NDArray[np.float64]]:
+        """Expert → (classes,) probabilities, or → (1,) standardised value for regression."""
+        dim = self.sizes.dim
+        table = self.record[dim.at_logp : dim.at_each].reshape(dim.experts, dim.outputs)
+        if self.sizes.regression:
+            return dict(zip(self.sizes.expert_names(), table.copy(), strict=True))
+        p = np.exp(table[:, : max(len(self.labels), 1)])
+        return dict(zip(self.sizes.expert_names(), p / p.sum(axis=1, keepdims=True), strict=True))
+
+    @property
+    def experts(self) -> dict[str, dict[Hashable, float]]:
+        """Expert → label → probability."""
+        return {
+            name: dict(zip(self.labels, p.tolist(), strict=False))
+            for name, p in self.expert_forecasts().items()
+        }
+
+
+def relay(forecast: Forecast, new: Sizes) -> None:
+    """Bring a kept forecast to a learner's present sizes: new names are missing, new classes improbable."""
+    from engine.mixing import FLOOR
+
+    old = forecast.sizes
+    if old == new:
+        return
+    a, b = old.dim, new.dim
+    record = np.zeros(b.record)
+    source = forecast.record
+    record[: a.at_raw] = source[: a.at_raw]
+    record[b.at_raw : b.at_rate] = np.nan
+    record[b.at_raw : b.at_raw + a.features] = source[a.at_raw : a.at_rate]
+    for start_new, start_old, mapping in (
+        (b.at_rate, a.at_rate, new.rate_source(old)),
+        (b.at_input, a.at_input, new.input_source(old)),
+    ):
+        kept = np.flatnonzero(mapping >= 0)
+        record[start_new + kept] = source[start_old + mapping[kept]]
+    if new.recall and not new.regression and new.outputs > old.outputs:
+        recall = record[b.at_input : b.at_input + b.recall].reshape(-1, b.outputs)
+        recall[:, old.outputs :] = np.float32(math.log(0.01) + 2.0)
+    record[b.at_slot : b.at_logp] = source[a.at_slot : a.at_logp]
+    for at_new, at_old, rows, fill in (
+        (b.at_logp, a.at_logp, a.experts, math.log(FLOOR)),
+        (b.at_each, a.at_each, MIXERS, 0.0),
+        (b.at_p, a.at_p, 1, 0.0),
+    ):
+        table = record[at_new : at_new + rows * b.outputs].reshape(rows, b.outputs)
+        table[:, a.outputs :] = fill
+        table[:, : a.outputs] = source[at_old : at_old + rows * a.outputs].reshape(rows, a.outputs)
+    forecast.record, forecast.sizes = record, new
+
+
+def pack(forecasts: Sequence[Forecast], base: Sizes) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Kept forecasts as one array and a JSON-able description; `base` holds what all of them share."""
+    grown = ("features", "outputs", "keys", "categories")
+    meta = [
+        {
+            "id": to_json(f.id),
+            "time": f.time,
+            "version": f.version,
+            "labels": len(f.labels),
+            "sizes": [getattr(f.sizes, name) for name in grown],
+            "keys": [to_json(key) for key in f.keys],
+            "categories": [[to_json(name), value] for name, value in f.categories.items()],
+            "unknown": [
+                [to_json(name), part, None if math.isnan(value) else value]
+                for (name, part), value in f.unknown.items()
+            ],
+        }
+        for f in forecasts
+    ]
+    records = [f.record for f in forecasts]
+    return {"records": np.concatenate(records) if records else np.zeros(0)}, {"forecasts": meta}
+
+
+def unpack(
+    arrays: dict[str, NDArray[Any]], meta: dict[str, Any], base: Sizes, labels: Sequence[Hashable]
+) -> list[Forecast]:
+    """What `pack` took; labels are the learner's classes, of which each forecast knew the first few."""
+    at = 0
+    out = []
+    for item in meta["forecasts"]:
+        features, outputs, keys, categories = item["sizes"]
+        sizes = replace(base, features=features, outputs=outputs, keys=keys, categories=categories)
+        end = at + sizes.dim.record
+        out.append(
+            Forecast(
+                id=from_json(item["id"]),
+                time=item["time"],
+                version=item["version"],
+                labels=tuple(labels[: item["labels"]]),
+                record=arrays["records"][at:end].copy(),
+                sizes=sizes,
+                keys=tuple(from_json(key) for key in item["keys"]),
+                categories={from_json(name): value for name, value in item["categories"]},
+                unknown={
+                    (from_json(name), part): math.nan if value is None else value
+                    for name, part, value in item["unknown"]
+                },
+            )
+        )
+        at = end
+    return out

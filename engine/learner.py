@@ -1,0 +1,499 @@
+"""The public face: OnlineClassifier and OnlineRegressor, with River's protocol, arrays, and kept forecasts."""
+
+from __future__ import annotations
+
+import copy
+import math
+import numbers
+import os
+import threading
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from river import base
+
+from engine import arrays
+from engine.core import Core
+from engine.explain import explain, expert_weights
+from engine.forecast import Forecast, pack, unpack
+from engine.names import plain
+from engine.options import HOUR, Options, key_fields
+
+if TYPE_CHECKING:
+    import torch
+
+F64 = NDArray[np.float64]
+Features = Mapping[Hashable, Any]
+
+
+class _Face:
+    """What both learners share: a core behind a lock, and the last forecast for `learn_one` to use again."""
+
+    _regression: bool
+    _core: Core
+
+    def _start(self, core: Core | None = None) -> None:
+        options: dict[str, Any] = {name: getattr(self, name, 2) for name in Options.__dataclass_fields__}
+        options["keys"] = key_fields(options["keys"])
+        for name in ("horizons", "category_horizons"):
+            options[name] = tuple(options[name])
+        self._core = core or Core(Options(**options), regression=self._regression)
+        self._lock = threading.RLock()
+        self._last: tuple[Any, Any, Any, Any, Forecast] | None = None
+
+    # -- one event at a time --------------------------------------------------------------------------------
+
+    def forecast_one(self, x: Features, id: Hashable | None = None, time: float | None = None) -> Forecast:
+        """A forecast for event x that can be kept until its label comes; changes nothing.
+
+        time: the event's, in seconds; without it, events are counted instead.
+        FeatureError (a TypeError) names a field whose value cannot be used.
+        """
+        time = _checked_time(time)
+        with self._lock:
+            kept = self._core.forecast(x, id, time)
+            state = self._core.state.tally
+            try:
+                known = dict(x)
+            except (TypeError, ValueError):
+                known = None  # type: ignore[assignment]
+            self._last = (known, time, int(state[4]), int(state[0]), kept)
+            return kept
+
+    def observe(self, forecast: Forecast) -> None:
+        """The event of a kept forecast happened: encoders and label-free context advance. Once per event."""
+        with self._lock:
+            self._core.observe(forecast)
+
+    def learn(self, forecast: Forecast, y: Any, w: float = 1.0) -> None:
+        """The label (or number) of a kept forecast came, at once or hours later; w is its weight."""
+        with self._lock:
+            target = self._checked(y)
+            self._core.learn(forecast, target, _checked_weight(w))
+
+    def learn_one(
+        self, x: Features, y: Any, w: float = 1.0, *, id: Hashable | None = None, time: float | None = None
+    ) -> None:
+        """Forecast, observe and learn one labelled event."""
+        with self._lock:
+            target, weight = self._checked(y), _checked_weight(w)
+            kept = self._again(x, time)
+            if kept is None:
+                kept = self._core.forecast(x, id, _checked_time(time))
+            kept.id = id
+            self._last = None
+            self._core.learn(kept, target, weight)
+
+    def _again(self, x: Features, time: float | None) -> Forecast | None:
+        """The forecast just made for this very event, if nothing has changed since."""
+        if self._last is None:
+            return None
+        known, when, stamp, seen, kept = self._last
+        state = self._core.state.tally
+        if stamp != state[4] or seen != state[0] or when != time or kept.sizes != self._core.sizes:
+            return None
+        try:
+            same = known == x
+        except ValueError:  # arrays in the event have no single truth value
+            return None
+        return kept if same and not kept.observed else None
+
+    def explain_one(self, x: Features, time: float | None = None) -> dict[str, Any]:
+        """What a forecast for x rests on: experts with weights, recalled experiences, outcome statistics."""
+        with self._lock:
+            return explain(self._core, self._core.forecast(x, None, _checked_time(time)))
+
+    def explain(self, forecast: Forecast) -> dict[str, Any]:
+        """The same for a kept forecast, as far as the experiences it recalled are still held."""
+        with self._lock:
+            return explain(self._core, forecast)
+
+    def forget(self, id: Hashable) -> int:
+        """Remove the stored experiences of this event id from every memory; returns how many there were.
+
+        What weights and counts have learned from them stays.
+        """
+        with self._lock:
+            return self._core.forget(id)
+
+    # -- what is inside -------------------------------------------------------------------------------------
+
+    def expert_weights(self) -> dict[str, float]:
+        """Expert → its mixing weight, averaged over the mixers by their belief."""
+        with self._lock:
+            return expert_weights(self._core)
+
+    def counters(self) -> dict[str, int]:
+        """Events observed, labels learned, features, classes, stored experiences, and survived bad values."""
+        with self._lock:
+            core = self._core
+            return {
+                "events": int(core.state.tally[0]),
+                "labels": int(core.state.tally[1]),
+                "features": core.sizes.features,
+                "classes": len(core.classes),
+                "experiences": int(core.state.near.place[1]),
+                **core.counts,
+            }
+
+    def networks(self) -> dict[str, dict[str, torch.Tensor]]:
+        """The layers' parameters as torch tensors over the live storage: {"fast": {"W", "b", "V", "c"}, …}.
+
+        W: (layers, width, width + inputs), b: (layers, width), V: (layers, outputs, width), c: (layers,
+        outputs). They are replaced when features or classes appear.
+        """
+        from engine.network import tensors
+
+        with self._lock:
+            return {"fast": tensors(self._core.state.fast), "slow": tensors(self._core.state.slow)}
+
+    # -- keeping --------------------------------------------------------------------------------------------
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """A copy of everything that changes: arrays by name, and JSON-able meta."""
+        with self._lock:
+            tensors, meta = self._core.to_state()
+            return tensors, {"learner": type(self).__name__, **meta}
+
+    @classmethod
+    def from_state(cls, tensors: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Self:
+        """The learner that `state` copied; it continues to the bit."""
+        if meta.get("learner") != cls.__name__:
+            raise ValueError(
+                f"the state is of a {meta.get('learner')!r}; expected {cls.__name__!r}: "
+                "load it with the class that wrote it"
+            )
+        model = cls.__new__(cls)
+        core = Core.from_state(tensors, meta)
+        for name in Options.__dataclass_fields__:
+            setattr(model, name, getattr(core.options, name))
+        model._start(core)
+        return model
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the learner to one file (safetensors with JSON), atomically; never pickle."""
+        from engine import checkpoint
+
+        tensors, meta = self.state()
+        checkpoint.write(path, tensors, {"model": meta})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `save` wrote; CheckpointError says what is wrong with a file that cannot be used."""
+        from engine import checkpoint
+
+        tensors, meta = checkpoint.read(path)
+        if "model" not in meta:
+            raise checkpoint.CheckpointError(
+                f"{os.fspath(path)} is a checkpoint without a model of its own; expected a file written by "
+                f"{cls.__name__}.save; a loop's snapshot is read by `everlearn run`"
+            )
+        try:
+            return cls.from_state(tensors, meta["model"])
+        except (KeyError, ValueError) as error:
+            raise checkpoint.CheckpointError(f"{os.fspath(path)}: {error}") from error
+
+    def pack(self, forecasts: Sequence[Forecast]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Kept forecasts as arrays and JSON-able meta, for a snapshot."""
+        return pack(forecasts, self._core.sizes)
+
+    def unpack(self, tensors: dict[str, NDArray[Any]], meta: dict[str, Any]) -> list[Forecast]:
+        """The forecasts that `pack` took."""
+        return unpack(tensors, meta, self._core.sizes, tuple(self._core.classes))
+
+    def __getstate__(self) -> dict[str, Any]:
+        tensors, meta = self.state()
+        return {"tensors": tensors, "meta": meta}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        core = Core.from_state(state["tensors"], state["meta"])
+        for name in Options.__dataclass_fields__:
+            setattr(self, name, getattr(core.options, name))
+        self._start(core)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        model = type(self).__new__(type(self))
+        model.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        return model
+
+    def _checked(self, y: Any) -> Any:
+        raise TypeError  # pragma: no cover - each learner has its own
+
+
+class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
+    """A classifier that learns from every labelled event the moment it comes.
+
+    Layers under the local rule, neighbours recalled under learned metrics and a linear model are mixed by
+    what each forecast before it saw the label (`docs/mathematics.md` has the formulas).
+
+    layers, width, activation: the stack of local layers ("leaky_relu", "tanh", "sigmoid").
+    rate, slow_rate: step sizes of the fast and the slow stack; linear_rate: of the linear expert.
+    neighbours: events recalled per memory and forecast.
+    context: layers also read each feature against its averages over 2 and 24 events.
+    recall: layers also read what the memories say.  metric: the memories' distances are learned.
+    label_history: forecasts may use the labels that came just before.
+    keys: fields, or tuples of fields, whose outcomes are counted, over `horizons` of event time (seconds;
+    events where no times are given).  category_horizons: the same for categories, in events, at least 500.
+    max_features, max_classes: bounds; further feature names share slots, a further class is an error.
+    memory_budget: bytes for stored experience.  seed: of everything random.
+
+    >>> from engine import OnlineClassifier
+    >>> model = OnlineClassifier(seed=0)
+    >>> for i in range(200):
+    ...     model.learn_one({"height": i % 7, "colour": "red" if i % 2 else "blue"}, i % 7 > 3)
+    >>> model.predict_one({"height": 6, "colour": "red"})
+    True
+    """
+
+    _regression = False
+
+    def __init__(
+        self,
+        *,
+        layers: int = 3,
+        width: int = 64,
+        activation: str = "leaky_relu",
+        rate: float = 0.003,
+        slow_rate: float = 0.0001,
+        linear_rate: float = 0.05,
+        neighbours: int = 12,
+        context: bool = True,
+        recall: bool = True,
+        metric: bool = True,
+        label_history: bool = False,
+        keys: Sequence[Hashable] = (),
+        horizons: Sequence[float] = (HOUR, 6 * HOUR, 24 * HOUR, 240 * HOUR),
+        category_horizons: Sequence[float] = (1_000.0, 10_000.0),
+        max_features: int = 4_096,
+        max_classes: int = 1_024,
+        memory_budget: int = 256 << 20,
+        seed: int = 0,
+    ) -> None:
+        self.layers = layers
+        self.width = width
+        self.activation = activation
+        self.rate = rate
+        self.slow_rate = slow_rate
+        self.linear_rate = linear_rate
+        self.neighbours = neighbours
+        self.context = context
+        self.recall = recall
+        self.metric = metric
+        self.label_history = label_history
+        self.keys = keys
+        self.horizons = horizons
+        self.category_horizons = category_horizons
+        self.max_features = max_features
+        self.max_classes = max_classes
+        self.memory_budget = memory_budget
+        self.seed = seed
+        self._start()
+
+    @property
+    def _multiclass(self) -> bool:
+        return True
+
+    @property
+    def classes_(self) -> tuple[Hashable, ...]:
+        """Labels in the order of first appearance; the columns of every array of probabilities."""
+        return tuple(self._core.classes)
+
+    def predict_proba_one(self, x: Features, **known: Any) -> dict[Hashable, float]:
+        """Label → probability, sums to 1; {} before the first label. `time=` may be given."""
+        return self.forecast_one(x, **known).proba
+
+    def predict_one(self, x: Features, **known: Any) -> Hashable | None:
+        """The most probable label, the first seen among equals; None before the first label."""
+        kept = self.forecast_one(x, **known)
+        return kept.labels[int(np.argmax(kept.probabilities))] if kept.labels else None
+
+    def predict_proba(self, X: ArrayLike, *, times: ArrayLike | None = None) -> F64:
+        """X (n, features) or images (n, h, w[, c]) → (n, classes) float64; nothing is learned."""
+        table = arrays.table(X)
+        with self._lock:
+            when = arrays.column(times, len(table), "times", math.nan)
+            return arrays.forecasts(self._core, table, when)[:, : len(self._core.classes)]
+
+    def test_then_train(
+        self, X: ArrayLike, y: ArrayLike | Sequence[Hashable], *, times: ArrayLike | None = None,
+        w: ArrayLike | None = None,
+    ) -> F64:  # fmt: skip
+        """Row i is forecast, then label i learned, in order: (n, classes) float64.
+
+        X: (n, features) or images; y: (n,) labels; times: (n,) seconds; w: (n,) weights. Columns follow
+        `classes_`; a class not yet seen has 0, and rows before the first label are all 0.
+        """
+        table = arrays.table(X)
+        labels = y.tolist() if isinstance(y, np.ndarray) else list(y)  # type: ignore[arg-type]
+        if len(labels) != len(table):
+            raise ValueError(f"y has {len(labels)} labels, X has {len(table)} rows; expected one per row")
+        with self._lock:
+            labels = self._checked_all(labels)
+            when = arrays.column(times, len(table), "times", math.nan)
+            weights = arrays.column(w, len(table), "w", 1.0)
+            out = arrays.test_then_train(self._core, table, labels, when, weights)
+            return out[:, : len(self._core.classes)]
+
+    def _checked_all(self, labels: list[Any]) -> list[Any]:
+        checked: dict[Any, Any] = {}
+        new = 0
+        for label in set(labels):
+            checked[label] = self._checked(label)
+            new += checked[label] not in self._core.classes
+        if len(self._core.classes) + new > self.max_classes:
+            raise ValueError(self._too_many(f"{new} new labels"))
+        return [checked[label] for label in labels]
+
+    def _too_many(self, found: str) -> str:
+        return (
+            f"{found} would make more than max_classes={self.max_classes} classes "
+            f"({len(self._core.classes)} so far); is the label an id or a number? "
+            "Use OnlineRegressor for numbers, or raise max_classes"
+        )
+
+    def _checked(self, y: Any) -> Hashable:
+        label = plain(y)
+        if isinstance(label, float) and not math.isfinite(label) or label is None:
+            raise ValueError(f"the label is {label!r}; expected a class; leave events without a label unlearned")
+        try:
+            known = label in self._core.classes
+        except TypeError:
+            raise TypeError(
+                f"the label {label!r} of type {type(label).__name__} is not hashable; "
+                "expected an int, str or bool"
+            ) from None
+        if known:
+            return label  # type: ignore[no-any-return]
+        if self._core.classes:
+            first = next(iter(self._core.classes))
+            if isinstance(first, str) != isinstance(label, str):
+                raise TypeError(
+                    f"the label {label!r} is of type {type(label).__name__}, but the labels so far are of type "
+                    f"{type(first).__name__} (such as {first!r}); convert it so that all labels are of one type"
+                )
+        if len(self._core.classes) >= self.max_classes:
+            raise ValueError(self._too_many(f"the label {label!r}"))
+        return label  # type: ignore[no-any-return]
+
+
+class OnlineRegressor(_Face, base.Regressor):  # type: ignore[misc]
+    """A regressor that learns from every event with a target the moment it comes; options as OnlineClassifier.
+
+    >>> from engine import OnlineRegressor
+    >>> model = OnlineRegressor(seed=0)
+    >>> for i in range(300):
+    ...     model.learn_one({"x": i % 10}, 3.0 * (i % 10) + 1.0)
+    >>> abs(model.predict_one({"x": 4}) - 13.0) < 1.0
+    True
+    """
+
+    _regression = True
+
+    def __init__(
+        self,
+        *,
+        layers: int = 3,
+        width: int = 64,
+        activation: str = "leaky_relu",
+        rate: float = 0.003,
+        slow_rate: float = 0.0001,
+        linear_rate: float = 0.05,
+        neighbours: int = 12,
+        context: bool = True,
+        recall: bool = True,
+        metric: bool = True,
+        label_history: bool = False,
+        keys: Sequence[Hashable] = (),
+        horizons: Sequence[float] = (HOUR, 6 * HOUR, 24 * HOUR, 240 * HOUR),
+        category_horizons: Sequence[float] = (1_000.0, 10_000.0),
+        max_features: int = 4_096,
+        memory_budget: int = 256 << 20,
+        seed: int = 0,
+    ) -> None:
+        self.layers = layers
+        self.width = width
+        self.activation = activation
+        self.rate = rate
+        self.slow_rate = slow_rate
+        self.linear_rate = linear_rate
+        self.neighbours = neighbours
+        self.context = context
+        self.recall = recall
+        self.metric = metric
+        self.label_history = label_history
+        self.keys = keys
+        self.horizons = horizons
+        self.category_horizons = category_horizons
+        self.max_features = max_features
+        self.memory_budget = memory_budget
+        self.seed = seed
+        self._start()
+
+    def predict_one(self, x: Features, **known: Any) -> float:
+        """The expected target, in its own unit; 0 before the first target. `time=` may be given."""
+        return self.forecast_one(x, **known).value
+
+    def predict(self, X: ArrayLike, *, times: ArrayLike | None = None) -> F64:
+        """X (n, features) or images → (n,) float64; nothing is learned."""
+        table = arrays.table(X)
+        with self._lock:
+            when = arrays.column(times, len(table), "times", math.nan)
+            return arrays.forecasts(self._core, table, when)[:, 0]
+
+    def test_then_train(
+        self, X: ArrayLike, y: ArrayLike, *, times: ArrayLike | None = None, w: ArrayLike | None = None
+    ) -> F64:
+        """Row i is forecast, then target i learned, in order: (n,) float64."""
+        table = arrays.table(X)
+        targets = [self._checked(target) for target in (y.tolist() if isinstance(y, np.ndarray) else list(y))]  # type: ignore[arg-type]
+        if len(targets) != len(table):
+            raise ValueError(f"y has {len(targets)} targets, X has {len(table)} rows; expected one per row")
+        with self._lock:
+            when = arrays.column(times, len(table), "times", math.nan)
+            weights = arrays.column(w, len(table), "w", 1.0)
+            return arrays.test_then_train(self._core, table, targets, when, weights)[:, 0]
+
+    def _checked(self, y: Any) -> float:
+        target = plain(y)
+        if isinstance(target, bool) or not isinstance(target, numbers.Real):
+            raise TypeError(
+                f"the target is {target!r} of type {type(target).__name__}; expected a number; "
+                "use OnlineClassifier for classes"
+            )
+        if not math.isfinite(target):
+            raise ValueError(f"the target is {target!r}; expected a finite number")
+        return float(target)
+
+
+def _checked_time(time: float | None) -> float | None:
+    if time is None:
+        return None
+    value = float(time)
+    if math.isnan(value):
+        return None
+    if math.isinf(value):
+        raise ValueError(f"time is {time!r}; expected seconds, finite, or None")
+    return value
+
+
+def _checked_weight(w: float) -> float:
+    value = float(w)
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(f"the weight w is {w!r}; expected a finite number of at least 0")
+    return value
+
+
+def warmup() -> float:
+    """Compile the kernels, or load them from the cache; the seconds it took."""
+    from time import perf_counter
+
+    from engine import compiled
+
+    start = perf_counter()
+    model = OnlineClassifier(layers=1, width=2)
+    for i in range(3):
+        model.learn_one({"x": float(i)}, i % 2)
+    compiled.mark_ready()
+    return perf_counter() - start

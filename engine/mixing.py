@@ -1,0 +1,145 @@
+"""Many experts, one forecast: log-space mixing at several rates, and a Bayesian mixture over the rates.
+
+One mixer forecasts q = softmax(z), z_c = Σ_k w_k log p_k(c), and follows its log loss:
+
+    w_k ← w_k + η (1 + 3/√(i+1)) g_k / rms(g_k),     g_k = Σ_c (t_c − q_c) log p_k(c)
+
+(gated linear mixing, Mattern 2013; Veness et al. 2017). Mixers with several η forecast side by side. The
+answer is p = Σ_m v_m q_m with v_m ∝ v_m q_m(y)^0.1, then v_m ← (1 − α) v_m + α/M: fixed share (Herbster and
+Warmuth 1998) with a tempered likelihood, for neighbouring events are not independent.
+
+For regression the mixers forecast Σ_k w_k f_k and descend the absolute error; the likelihood is Laplace's.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+RATES = np.array([1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2])
+FLOOR = 1e-4
+TEMPER = 0.1
+SHARE = 1e-4
+SQUARE_DECAY = 0.99
+FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
+
+F64 = NDArray[np.float64]
+
+
+class Mixer(NamedTuple):
+    """The flat arrays of the mixture of K experts by M mixers.
+
+    weight, square: (M, K) float64 — mixing weights and the mean square of their gradients.
+    belief: (M,) float64 — v_m, sums to 1.  step: (2,) float64 — labels seen; running mean absolute error.
+    """
+
+    weight: F64
+    square: F64
+    belief: F64
+    step: F64
+
+
+def allocate(experts: int) -> Mixer:
+    """Mixers that weigh all experts alike."""
+    mixers = len(RATES)
+    return Mixer(
+        weight=np.full((mixers, experts), 1.0 / experts),
+        square=np.zeros((mixers, experts)),
+        belief=np.full(mixers, 1.0 / mixers),
+        step=np.zeros(2),
+    )
+
+
+@njit(fastmath=FAST, nogil=True, error_model="numpy")
+def mix(mixer: Any, logp: F64, experts: int, classes: int, each: F64, out: F64) -> None:
+    """each ← every mixer's forecast q (M, C), out ← the mixture p (C,), from logp (K, C)."""
+    for c in range(classes):
+        out[c] = 0.0
+    for m in range(RATES.shape[0]):
+        top = -np.inf
+        for c in range(classes):
+            z = 0.0
+            for k in range(experts):
+                z += mixer.weight[m, k] * logp[k, c]
+            each[m, c] = z
+            top = max(top, z)
+        total = 0.0
+        for c in range(classes):
+            each[m, c] = math.exp(each[m, c] - top)
+            total += each[m, c]
+        for c in range(classes):
+            each[m, c] /= total
+            out[c] += mixer.belief[m] * each[m, c]
+    total = 0.0
+    for c in range(classes):
+        total += out[c]
+    for c in range(classes):
+        out[c] /= total
+
+
+@njit(fastmath=FAST, nogil=True, error_model="numpy")
+def weigh(mixer: Any, logp: F64, experts: int, classes: int, each: F64, label: int, weight: float) -> None:
+    """Learn from the label of a forecast: logp (K, C) and each (M, C) are what was said then."""
+    mixer.step[0] += 1.0
+    step = mixer.step[0]
+    warm = 1.0 + 3.0 / math.sqrt(step)
+    correction = 1.0 - SQUARE_DECAY**step
+    mixers = RATES.shape[0]
+    total = 0.0
+    for m in range(mixers):
+        rate = RATES[m] * warm * weight
+        for k in range(experts):
+            g = logp[k, label]
+            for c in range(classes):
+                g -= each[m, c] * logp[k, c]
+            square = SQUARE_DECAY * mixer.square[m, k] + (1.0 - SQUARE_DECAY) * g * g
+            mixer.square[m, k] = square
+            mixer.weight[m, k] += rate * g / (math.sqrt(square / correction) + 1e-12)
+        mixer.belief[m] *= max(each[m, label], 1e-12) ** (TEMPER * weight)
+        total += mixer.belief[m]
+    for m in range(mixers):
+        mixer.belief[m] = (1.0 - SHARE) * mixer.belief[m] / total + SHARE / mixers
+
+
+@njit(fastmath=FAST, nogil=True, error_model="numpy")
+def mix_values(mixer: Any, value: F64, experts: int, each: F64) -> float:
+    """each ← every mixer's forecast (M, 1), from value (K, 1); the mixture's forecast is returned."""
+    out = 0.0
+    for m in range(RATES.shape[0]):
+        each[m, 0] = 0.0
+        for k in range(experts):
+            each[m, 0] += mixer.weight[m, k] * value[k, 0]
+        out += mixer.belief[m] * each[m, 0]
+    return out
+
+
+@njit(fastmath=FAST, nogil=True, error_model="numpy")
+def weigh_values(mixer: Any, value: F64, experts: int, each: F64, target: float, weight: float) -> None:
+    """Learn from the target of a forecast: each mixer steps against the sign of its error."""
+    mixer.step[0] += 1.0
+    step = mixer.step[0]
+    warm = 1.0 + 3.0 / math.sqrt(step)
+    correction = 1.0 - SQUARE_DECAY**step
+    mixers = RATES.shape[0]
+    best = np.inf
+    for m in range(mixers):
+        best = min(best, abs(each[m, 0] - target))
+    mixer.step[1] += (best - mixer.step[1]) / min(step, 1000.0)
+    spread = mixer.step[1] + 1e-6
+    total = 0.0
+    for m in range(mixers):
+        error = target - each[m, 0]
+        direction = min(max(error / spread, -1.0), 1.0)
+        for k in range(experts):
+            g = direction * (value[k, 0] - each[m, 0])
+            square = SQUARE_DECAY * mixer.square[m, k] + (1.0 - SQUARE_DECAY) * g * g
+            mixer.square[m, k] = square
+            mixer.weight[m, k] += RATES[m] * warm * weight * g / (math.sqrt(square / correction) + 1e-9)
+        mixer.belief[m] *= math.exp(-TEMPER * weight * min((abs(error) - best) / spread, 50.0))
+        total += mixer.belief[m]
+    for m in range(mixers):
+        mixer.belief[m] = (1.0 - SHARE) * mixer.belief[m] / total + SHARE / mixers

@@ -1,0 +1,89 @@
+"""What a learner can be told, checked once and carried inside as one value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from engine.names import from_json, to_json
+
+KeyField = Hashable
+HOUR = 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of OnlineClassifier and OnlineRegressor; their docstrings say what each means."""
+
+    layers: int
+    width: int
+    activation: str
+    rate: float
+    slow_rate: float
+    linear_rate: float
+    neighbours: int
+    context: bool
+    recall: bool
+    metric: bool
+    label_history: bool
+    keys: tuple[KeyField, ...]
+    horizons: tuple[float, ...]
+    category_horizons: tuple[float, ...]
+    max_features: int
+    max_classes: int
+    memory_budget: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name, low in (
+            ("layers", 1), ("width", 1), ("neighbours", 2), ("max_features", 1), ("max_classes", 2),
+            ("memory_budget", 1 << 20), ("seed", 0),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                raise ValueError(f"{name} is {value!r}; expected an integer of at least {low}")
+        for name in ("rate", "slow_rate", "linear_rate"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+                raise ValueError(f"{name} is {value!r}; expected a finite step size of at least 0")
+        for name in ("context", "recall", "metric", "label_history"):
+            value = getattr(self, name)
+            if not isinstance(value, bool):
+                raise ValueError(f"{name} is {value!r}; expected True or False")
+        from engine.rules.local import ACTIVATIONS
+
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(
+                f"activation is {self.activation!r}; expected one of {', '.join(sorted(ACTIVATIONS))}"
+            )
+        for name, low in (("horizons", 0.0), ("category_horizons", 500.0)):
+            value = getattr(self, name)
+            if not value or not all(isinstance(h, (int, float)) and h >= low and h > 0 for h in value):
+                raise ValueError(f"{name} is {value!r}; expected numbers above 0 and at least {low:g}")
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON; `from_json` restores it."""
+        return asdict(self) | {"keys": [to_json(key) for key in self.keys]}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Options:
+        """The options that `to_json` described."""
+        return cls(
+            **data
+            | {
+                "keys": tuple(from_json(key) for key in data["keys"]),
+                "horizons": tuple(data["horizons"]),
+                "category_horizons": tuple(data["category_horizons"]),
+            }
+        )
+
+
+def key_fields(keys: Any) -> tuple[KeyField, ...]:
+    """The constructor's `keys` as a tuple; ValueError where it is a bare string."""
+    if isinstance(keys, (str, bytes)) or not isinstance(keys, (tuple, list)):
+        raise ValueError(
+            f"keys is {keys!r}; expected a tuple of field names, such as ('carrier', ('carrier', 'origin'))"
+        )
+    return tuple(tuple(key) if isinstance(key, list) else key for key in keys)

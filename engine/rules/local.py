@@ -1,0 +1,208 @@
+"""The local rule: a layer with a head of its own learns from its own forecast error, in the forward sweep.
+
+Layer l reads u = [h⁻ / rms_now(h⁻), x]: the output of the layer below and the network's input (the skip);
+the first layer reads x alone. With the target distribution t:
+
+    a = W u + b,  h = φ(a),  p = softmax(V h + c),  e = p − t,  δ = (Vᵀ e) ∘ φ'(a)
+    V ← V − η [e / rms(e)] ⊗ [h / rms(h)]         c ← c − η e / rms(e)
+    W ← W − η [δ / rms(δ)] ⊗ [u / rms(u)]         b ← b − η δ / rms(δ)
+
+rms(·) is, per unit, the root of the bias-corrected running mean of squares (decay 0.99). The gradient of one
+event has rank one, so normalising its two factors stands for RMSprop's per-weight normalisation at one
+multiply-add per weight. Nothing here reads a layer above. For regression p = V h + c and t is a number.
+
+`numpy_forward` and `numpy_update` are the same formulas, written plainly; property tests hold the kernels
+against them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+LEAKY_RELU, TANH, SIGMOID = 0, 1, 2
+ACTIVATIONS = {"leaky_relu": LEAKY_RELU, "tanh": TANH, "sigmoid": SIGMOID}
+LEAK = 0.01
+SQUARE_DECAY = 0.99
+TINY = 1e-6
+ERROR_LIMIT = 3.0
+FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+
+
+@njit(fastmath=FAST, nogil=True, error_model="numpy")
+def forward_layer(
+    net: Any, layer: int, width: int, inputs: int, outputs: int, activation: int, regression: bool,
+    below: F32, x: F32, hidden: F32, slope: F32, above: F32, p: F64,
+) -> None:  # fmt: skip
+    """Run one layer: fills hidden h (H,), slope φ'(a) (H,), above h / rms_now(h) (H,) and the forecast p (C,).
+
+    below: (H,) float32, `above` of the layer beneath, not read by layer 0. x: (D,) float32, network input.
+    """
+    energy = np.float32(0.0)
+    for j in range(width):
+        row = net.W[layer, j]
+        a = net.b[layer, j]
+        if layer > 0:
+            for i in range(width):
+                a += row[i] * below[i]
+        skip = row[width : width + inputs]
+        for i in range(inputs):
+            a += skip[i] * x[i]
+        if activation == LEAKY_RELU:
+            positive = a > 0.0
+            hidden[j] = a if positive else np.float32(LEAK) * a
+            slope[j] = np.float32(1.0) if positive else np.float32(LEAK)
+        elif activation == TANH:
+            h = np.float32(math.tanh(a))
+            hidden[j] = h
+            slope[j] = np.float32(1.0) - h * h
+        else:
+            h = np.float32(1.0 / (1.0 + math.exp(-a)))
+            hidden[j] = h
+            slope[j] = h * (np.float32(1.0) - h)
+        energy += hidden[j] * hidden[j]
+    scale = np.float32(1.0 / math.sqrt(energy / width + TINY))
+    for j in range(width):
+        above[j] = hidden[j] * scale
+    top = -np.inf
+    for c in range(outputs):
+        z = net.c[layer, c]
+        head = net.V[layer, c]
+        for j in range(width):
+            z += head[j] * hidden[j]
+        p[c] = z
+        top = max(top, float(z))
+    if not regression:
+        total = 0.0
+        for c in range(outputs):
+            p[c] = math.exp(p[c] - top)
+            total += p[c]
+        for c in range(outputs):
+            p[c] /= total
+
+
+@njit(fastmath=FAST, nogil=True, error_model="numpy")
+def scale_input(net: Any, inputs: int, correction: float, x: F32, scaled: F32) -> None:
+    """scaled ← x / rms(x), (D,), for all layers at once; the running mean squares advance by this event."""
+    keep, take = np.float32(SQUARE_DECAY), np.float32(1.0 - SQUARE_DECAY)
+    unbias = np.float32(1.0 / correction)
+    for i in range(inputs):
+        square = keep * net.square_x[i] + take * x[i] * x[i]
+        net.square_x[i] = square
+        scaled[i] = x[i] / (np.float32(math.sqrt(square * unbias)) + np.float32(TINY))
+
+
+@njit(fastmath=FAST, nogil=True, error_model="numpy")
+def update_layer(
+    net: Any, layer: int, width: int, inputs: int, outputs: int, regression: bool, rate: float,
+    correction: float, target: float, below: F32, x_scaled: F32, hidden: F32, slope: F32, p: F64,
+    delta: F32, scaled: F32,
+) -> None:  # fmt: skip
+    """One step of one layer towards `target` (class index, or a number).
+
+    below, hidden, slope, p: what the layer read and said in `forward_layer`. x_scaled: (D,) from
+    `scale_input`. delta, scaled: (H,) float32 scratch.
+    """
+    keep, take = np.float32(SQUARE_DECAY), np.float32(1.0 - SQUARE_DECAY)
+    unbias = np.float32(1.0 / correction)
+    eta = np.float32(rate)
+    for j in range(width):
+        delta[j] = np.float32(0.0)
+        h = hidden[j]
+        square = keep * net.square_h[layer, j] + take * h * h
+        net.square_h[layer, j] = square
+        scaled[j] = h / (np.float32(math.sqrt(square * unbias)) + np.float32(TINY))
+    for c in range(outputs):
+        if regression:
+            e = np.float32(min(max(p[c] - target, -ERROR_LIMIT), ERROR_LIMIT))
+        else:
+            e = np.float32(p[c] - (1.0 if c == int(target) else 0.0))
+        square = keep * net.square_e[layer, c] + take * e * e
+        net.square_e[layer, c] = square
+        step = eta * e / (np.float32(math.sqrt(square * unbias)) + np.float32(TINY))
+        net.c[layer, c] -= step
+        head = net.V[layer, c]
+        for j in range(width):
+            delta[j] += head[j] * e
+            head[j] -= step * scaled[j]
+    if layer > 0:
+        for i in range(width):
+            square = keep * net.square_u[layer, i] + take * below[i] * below[i]
+            net.square_u[layer, i] = square
+            scaled[i] = below[i] / (np.float32(math.sqrt(square * unbias)) + np.float32(TINY))
+    for j in range(width):
+        d = delta[j] * slope[j]
+        square = keep * net.square_d[layer, j] + take * d * d
+        net.square_d[layer, j] = square
+        step = eta * d / (np.float32(math.sqrt(square * unbias)) + np.float32(1e-12))
+        net.b[layer, j] -= step
+        row = net.W[layer, j]
+        if layer > 0:
+            for i in range(width):
+                row[i] -= step * scaled[i]
+        skip = row[width : width + inputs]
+        for i in range(inputs):
+            skip[i] -= step * x_scaled[i]
+
+
+def numpy_forward(
+    W: F32, b: F32, V: F32, c: F32, u: F32, activation: int, regression: bool = False
+) -> tuple[F64, F64, F64]:
+    """(h, φ'(a), p) of one layer with input u, as the module's formulas say."""
+    a = W.astype(np.float64) @ u + b
+    if activation == LEAKY_RELU:
+        h, slope = np.where(a > 0, a, LEAK * a), np.where(a > 0, 1.0, LEAK)
+    elif activation == TANH:
+        h = np.tanh(a)
+        slope = 1 - h * h
+    else:
+        h = 1 / (1 + np.exp(-a))
+        slope = h * (1 - h)
+    z = V.astype(np.float64) @ h + c
+    if regression:
+        return h, slope, z
+    p = np.exp(z - z.max())
+    return h, slope, p / p.sum()
+
+
+def numpy_update(
+    parameters: dict[str, F64], squares: dict[str, F64], step: int, rate: float, u: F64, target: F64,
+    activation: int, regression: bool = False,
+) -> tuple[dict[str, F64], dict[str, F64]]:  # fmt: skip
+    """New (parameters, squares) after one event; parameters W, b, V, c; squares of u, h, e, d.
+
+    step: labels seen including this one. target: (C,) distribution, or (1,) number for regression.
+    """
+    W, b, V, c = (parameters[name] for name in ("W", "b", "V", "c"))
+    h, slope, p = numpy_forward(
+        W.astype(np.float32), b.astype(np.float32), V.astype(np.float32), c.astype(np.float32),
+        u.astype(np.float32), activation, regression,
+    )  # fmt: skip
+    e = p - target
+    if regression:
+        e = np.clip(e, -ERROR_LIMIT, ERROR_LIMIT)
+    d = (V.T @ e) * slope
+    new = {
+        name: SQUARE_DECAY * squares[name] + (1 - SQUARE_DECAY) * value * value
+        for name, value in {"u": u, "h": h, "e": e, "d": d}.items()
+    }
+    correction = 1 - SQUARE_DECAY**step
+
+    def scaled(value: F64, name: str, tiny: float = TINY) -> F64:
+        result: F64 = value / (np.sqrt(new[name] / correction) + tiny)
+        return result
+
+    se, sd = scaled(e, "e"), scaled(d, "d", 1e-12)
+    return {
+        "W": W - rate * np.outer(sd, scaled(u, "u")),
+        "b": b - rate * sd,
+        "V": V - rate * np.outer(se, scaled(h, "h")),
+        "c": c - rate * se,
+    }, new

@@ -1,0 +1,265 @@
+"""The state of a learner as flat arrays: made, grown when features or classes appear, flattened to be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import mixing, network
+from engine.kernels import Encoder, Linear, Scratch, State
+from engine.layout import MIXERS, Sizes
+from memory import neighbours, rates
+
+Arrays = dict[str, NDArray[Any]]
+NEAR_EVENTS, CONTEXT_EVENTS = 8_192, 4_096
+GROUPS: dict[str, type[Any]] = {
+    "encoder": Encoder,
+    "near": neighbours.Neighbours,
+    "context": neighbours.Neighbours,
+    "fast": network.Layers,
+    "slow": network.Layers,
+    "linear": Linear,
+    "mixer": mixing.Mixer,
+    "key_rates": rates.Rates,
+    "category_rates": rates.Rates,
+}
+PLAIN = ("prior", "transition", "tally", "now")
+
+
+def targets(sizes: Sizes) -> int:
+    """Columns of an outcome total: one per class, or sum and count."""
+    return 2 if sizes.regression else sizes.outputs
+
+
+def query_size(sizes: Sizes) -> int:
+    """What the context memory stores per event."""
+    return sizes.rates + sizes.contexts * sizes.features
+
+
+def windows(sizes: Sizes, budget: int) -> tuple[int, int]:
+    """Events that the two neighbour memories may hold within `budget` bytes."""
+    full = sizes.features <= neighbours.FULL_METRIC
+    per_near = 4 * sizes.features * (2 if full else 1) + 16
+    per_context = 4 * query_size(sizes) + 16
+    share = min(1.0, budget / (NEAR_EVENTS * per_near + CONTEXT_EVENTS * per_context))
+    return tuple(  # type: ignore[return-value]
+        max(neighbours.BLOCK, int(events * share) // neighbours.BLOCK * neighbours.BLOCK)
+        for events in (NEAR_EVENTS, CONTEXT_EVENTS)
+    )
+
+
+def make(sizes: Sizes, seed: int, budget: int, horizons: tuple[tuple[float, ...], tuple[float, ...]]) -> State:
+    """An empty learner of these sizes."""
+    z = np.zeros
+    near, context = windows(sizes, budget)
+    shape = network.Shape(
+        depth=sizes.depth, width=sizes.width, inputs=sizes.inputs, outputs=sizes.outputs
+    )
+    d = query_size(sizes)
+    c = sizes.outputs
+    return State(
+        encoder=Encoder(*(z(sizes.features) for _ in range(6)), *(z(sizes.rates) for _ in range(3))),
+        near=neighbours.allocate(sizes.features, near, full=sizes.features <= neighbours.FULL_METRIC),
+        context=neighbours.allocate(d, context, full=False),
+        fast=network.allocate(shape, 2 * seed),
+        slow=network.allocate(shape, 2 * seed + 1),
+        linear=Linear(z((c, d)), z((c, d)), z(c), z(c)),
+        mixer=mixing.allocate(sizes.experts),
+        key_rates=rates.allocate(1, np.array(horizons[0]), targets(sizes)),
+        category_rates=rates.allocate(1, np.array(horizons[1]), targets(sizes)),
+        prior=z(3 if sizes.regression else c),
+        transition=z((c, c) if sizes.history else (1, 1)),
+        tally=np.array([0, 0, -1, -1, 0], np.int64),
+        now=z(1),
+    )
+
+
+def scratch(sizes: Sizes) -> Scratch:
+    """Working space for kernels of these sizes."""
+    f = lambda *size: np.zeros(size, np.float32)  # noqa: E731 - a local shorthand
+    z = np.zeros
+    n = max(sizes.inputs, sizes.features, neighbours.FULL_METRIC)
+    k = max(sizes.neighbours, 1)
+    L, H, C = sizes.depth, sizes.width, sizes.outputs
+    return Scratch(
+        query=f(n), other=f(n), work=f(n), out=f(n), weight=f(n), block=f(neighbours.BLOCK),
+        distance=z(k), slot=z(k, np.int64), share=z(k), pull=z(k), gradient=z(n), soft=z(C), rank=z(C),
+        x=f(n), x_scaled=f(n),
+        fast_hidden=f(L, H), fast_slope=f(L, H), fast_above=f(L + 1, H), fast_p=z((L, C)),
+        slow_hidden=f(L, H), slow_slope=f(L, H), slow_above=f(L + 1, H), slow_p=z((L, C)),
+        delta=f(H), scaled=f(H), linear_p=z(C), logp=z((sizes.experts, C)), each=z((MIXERS, C)), p=z(C),
+    )  # fmt: skip
+
+
+def spread(old: NDArray[Any], source: NDArray[np.int64], axis: int = 0) -> NDArray[Any]:
+    """A copy of `old` with its `axis` rearranged: index i continues old index source[i], zeros where −1."""
+    shape = list(old.shape)
+    shape[axis] = len(source)
+    out = np.zeros(shape, old.dtype)
+    kept = np.flatnonzero(source >= 0)
+    index = [slice(None)] * old.ndim
+    index[axis] = kept  # type: ignore[call-overload]
+    out[tuple(index)] = np.take(old, source[kept], axis=axis)
+    return out
+
+
+def widen(memory: neighbours.Neighbours, d: int, events: int, source: NDArray[np.int64], *, full: bool
+          ) -> neighbours.Neighbours:  # fmt: skip
+    """A neighbour memory for d numbers and at most `events` events.
+
+    Rows are added by a quarter at a time, so that names that keep appearing cost little each. Where the
+    window shrinks the newest events stay.
+    """
+    rows, slots = memory.buffer.shape
+    was_full = bool(memory.place[3])
+    appended = bool(np.array_equal(source, continued(d, int((source >= 0).sum()))))
+    if d <= rows and events >= slots and was_full == full and appended:
+        return memory
+    room = d if d <= rows else max(d, min(rows + rows // 4 + 4, 4 * d))
+    events = min(events, slots) if memory.place[1] else events
+    fresh = neighbours.allocate(room, events, full=full)
+    held = int(memory.place[1])
+    oldest = int(memory.place[0]) if held == slots else 0
+    order = (oldest + np.arange(held)) % slots
+    order = order[-fresh.target.shape[0] :]
+    kept = np.flatnonzero(source >= 0)
+    n = len(order)
+    fresh.buffer[kept, :n] = memory.buffer[source[kept]][:, order]
+    fresh.target[:n] = memory.target[order]
+    fresh.serial[:n] = memory.serial[order]
+    fresh.place[:] = (n % fresh.target.shape[0], n, 0, int(full))
+    fresh.logw[kept] = memory.logw[source[kept]]
+    fresh.logw_square[kept] = memory.logw_square[source[kept]]
+    fresh.scale[:] = memory.scale
+    if full:
+        fresh.matrix[:] = memory.matrix
+        fresh.matrix_square[:] = memory.matrix_square
+        root = np.exp(0.5 * fresh.logw[:d])[:, None]
+        stored = (fresh.matrix[:d, :d] @ (root * fresh.buffer[:d, :n])).astype(np.float32)
+        fresh.projected[:d, :n] = stored
+    return fresh
+
+
+def continued(size: int, old: int) -> NDArray[np.int64]:
+    """0 … for what was there, −1 for what is new."""
+    return np.where(np.arange(size) < old, np.arange(size), -1)
+
+
+def grow(state: State, old: Sizes, new: Sizes, seed: int, budget: int,
+         horizons: tuple[tuple[float, ...], tuple[float, ...]]) -> State:  # fmt: skip
+    """The same learner with other sizes."""
+    features = continued(new.features, old.features)
+    rate_source = new.rate_source(old)
+    block = continued(new.contexts * new.features, old.contexts * old.features)
+    query = np.concatenate([rate_source, np.where(block >= 0, old.rates + block, -1)])
+    near_events, context_events = windows(new, budget)
+    near = widen(
+        state.near, new.features, near_events, features, full=new.features <= neighbours.FULL_METRIC
+    )
+    context = widen(state.context, query_size(new), context_events, query, full=False)
+    inputs = new.input_source(old)
+    outputs = continued(new.outputs, old.outputs)
+    linear = Linear(
+        weight=spread(spread(state.linear.weight, query, 1), outputs),
+        square=spread(spread(state.linear.square, query, 1), outputs),
+        bias=spread(state.linear.bias, outputs),
+        bias_square=spread(state.linear.bias_square, outputs),
+    )
+    columns = continued(targets(new), targets(old))
+    tally = state.tally.copy()
+    tally[4] += 1
+
+    def reclassed(table: rates.Rates) -> rates.Rates:
+        return table._replace(total=spread(table.total, columns, 2))
+
+    return State(
+        encoder=resize_encoder(state.encoder, old, new),
+        near=near,
+        context=context,
+        fast=network.grow(state.fast, 2 * seed, new.inputs, new.outputs, inputs),
+        slow=network.grow(state.slow, 2 * seed + 1, new.inputs, new.outputs, inputs),
+        linear=linear,
+        mixer=state.mixer,
+        key_rates=reclassed(state.key_rates),
+        category_rates=reclassed(state.category_rates),
+        prior=state.prior if new.regression else spread(state.prior, outputs),
+        transition=spread(spread(state.transition, outputs), outputs, 1) if new.history else state.transition,
+        tally=tally,
+        now=state.now,
+    )
+
+
+def resize_encoder(encoder: Encoder, old: Sizes, new: Sizes) -> Encoder:
+    """Statistics of new features and outcome columns start empty."""
+    features = continued(new.features, old.features)
+    source = new.rate_source(old)
+    return Encoder(
+        *(spread(array, features) for array in encoder[:6]),
+        rate_mean=spread(encoder.rate_mean, source),
+        rate_square=spread(encoder.rate_square, source),
+        rate_seen=spread(encoder.rate_seen, source),
+    )
+
+
+def without(memory: neighbours.Neighbours, serial: int) -> tuple[neighbours.Neighbours, bool]:
+    """The memory without the event of this label number, the others in order of age; whether it was there."""
+    slots = memory.target.shape[0]
+    held = int(memory.place[1])
+    oldest = int(memory.place[0]) if held == slots else 0
+    order = (oldest + np.arange(held)) % slots
+    kept = order[memory.serial[order] != serial]
+    n = len(kept)
+    if n == held:
+        return memory, False
+    fresh = memory._replace(
+        buffer=np.zeros_like(memory.buffer),
+        projected=np.zeros_like(memory.projected),
+        target=np.zeros_like(memory.target),
+        serial=np.full_like(memory.serial, -1),
+        place=np.array([n % slots, n, 0, memory.place[3]], np.int64),
+    )
+    fresh.buffer[:, :n] = memory.buffer[:, kept]
+    if memory.place[3]:
+        fresh.projected[:, :n] = memory.projected[:, kept]
+    fresh.target[:n] = memory.target[kept]
+    fresh.serial[:n] = memory.serial[kept]
+    return fresh, True
+
+
+def with_rows(table: rates.Rates, rows: int) -> rates.Rates:
+    """The same statistics with room for at least `rows` rows (doubled as needed)."""
+    have = table.time.shape[0]
+    if rows <= have:
+        return table
+    room = continued(max(rows, 2 * have), have)
+    return table._replace(total=spread(table.total, room), time=spread(table.time, room))
+
+
+def flatten(state: State) -> Arrays:
+    """Every array under its name, copied."""
+    arrays = {name: getattr(state, name).copy() for name in PLAIN}
+    for group, kind in GROUPS.items():
+        for field in kind._fields:
+            arrays[f"{group}.{field}"] = getattr(getattr(state, group), field).copy()
+    return arrays
+
+
+def unflatten(arrays: Mapping[str, NDArray[Any]]) -> State:
+    """The state that `flatten` took apart; KeyError names what is missing."""
+    import torch
+
+    def owned(name: str) -> NDArray[Any]:
+        array = np.array(arrays[name], order="C", copy=True)
+        if name.split(".")[0] in ("fast", "slow"):
+            tensor: NDArray[Any] = torch.from_numpy(array).numpy()
+            return tensor
+        return array
+
+    groups = {
+        group: kind(**{field: owned(f"{group}.{field}") for field in kind._fields})
+        for group, kind in GROUPS.items()
+    }
+    return State(**groups, **{name: owned(name) for name in PLAIN})
