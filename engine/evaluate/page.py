@@ -40,9 +40,8 @@ def render(report: Mapping[str, Any]) -> str:
             _tiles(learners),
             _comparison(learners),
             _curves(learners),
-            _calibration(learners),
             _weights(learners),
-            _latency(learners),
+            f'<div class="pair">{_calibration(learners)}{_latency(learners)}</div>',
             decisions(report.get("decisions", [])),
             _footer(report.get("wall_clock", {})),
         )
@@ -244,12 +243,12 @@ def _calibration(learners: Mapping[str, Any]) -> str:
         for k, (name, part) in enumerate(learners.items())
     )
     return (
-        "<h2>Can the probabilities be believed?</h2>"
+        "<section><h2>Can the probabilities be believed?</h2>"
         f'<p class="about">Forecast probability {of} against how often it came. On the dashed line a '
-        "forecast of 30 % comes true three times in ten; larger points stand for more events.</p>"
+        "forecast of 30 % comes true three times in ten; larger points stand for more events.</p>"
         '<div class="card"><figure><svg class="calibration" id="calibration" viewBox="0 0 400 400" '
         'role="img" aria-label="Calibration: forecast probability against observed share, by learner">'
-        f'</svg><ul class="legend">{legend}</ul></figure></div>'
+        f'</svg><ul class="legend">{legend}</ul></figure></div></section>'
     )
 
 
@@ -280,10 +279,10 @@ def _latency(learners: Mapping[str, Any]) -> str:
         for name, part in timed.items()
     )
     return (
-        '<h2>How long an event takes</h2><p class="about">Wall-clock time for one event’s forecast and '
-        "learning, on the machine that ran this.</p>"
+        '<section><h2>How long an event takes</h2><p class="about">Wall-clock time for one event’s forecast '
+        "and learning, on the machine that ran this.</p>"
         f'<div class="card scroll"><table><thead><tr><th scope="col">learner</th>{head}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
+        f"<tbody>{rows}</tbody></table></div></section>"
     )
 
 

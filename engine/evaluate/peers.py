@@ -1,9 +1,10 @@
 """River's learners as peers: the same raw events as the engine's, missing values and strings included.
 
 Missing values (None, NaN, infinities, or a field that is not there) are filled with the running mean of
-that number so far, 0 before its first value, or the text "missing" for a string; for the linear peers,
-whose numbers are standardised, leaving a number out is the same as its mean. Strings are one-hot for linear
-peers and nominal for trees.
+that number so far or the text "missing" for a string, and left out before the field's first value; for the
+linear peers, whose numbers are standardised, leaving a number out is the same as its mean. A field keeps the
+kind of its first value; a value of the other kind counts as missing. Strings are one-hot for linear peers and
+for regression, nominal for classification trees.
 """
 
 from __future__ import annotations
@@ -129,26 +130,32 @@ class Peer:
         for key, value in x.items():
             name = str(key)
             if isinstance(value, str):
-                row[name] = value
-                if learn:
-                    self._texts.add(name)
+                if name not in self._mean:
+                    row[name] = value
+                    if learn:
+                        self._texts.add(name)
                 continue
             number = math.nan if value is None else float(value)
-            if math.isfinite(number):
+            if math.isfinite(number) and name not in self._texts:
                 row[name] = number
-                if learn and self._fill:
+                if learn:
                     mean = self._mean.setdefault(name, [0.0, 0.0])
                     mean[0] += 1.0
                     mean[1] += (number - mean[1]) / mean[0]
-        if self._fill:
-            for name, (_, middle) in self._mean.items():
-                row.setdefault(name, middle)
-            for name in self._texts:
-                row.setdefault(name, "missing")
-            for key in x:
-                row.setdefault(str(key), 0.0)
-            return {name: row[name] for name in sorted(row)}
-        return row
+        if not self._fill:
+            return row
+        for name, (_, middle) in self._mean.items():
+            row.setdefault(name, middle)
+        for name in self._texts:
+            row.setdefault(name, "missing")
+        if (
+            self.task == "regression"
+        ):  # the linear models in the leaves of River's regression trees want numbers
+            row = {
+                f"{k}={v}" if isinstance(v, str) else k: 1.0 if isinstance(v, str) else v
+                for k, v in row.items()
+            }
+        return {name: row[name] for name in sorted(row)}
 
     def predict_proba_one(self, x: Mapping[Any, Any]) -> dict[Label, float]:
         """Label → probability, {} before the first label. Nothing is learned."""

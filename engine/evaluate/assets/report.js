@@ -6,6 +6,15 @@
   const colour = (k) => getComputedStyle(document.documentElement).getPropertyValue(`--s${k % 8}`).trim();
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const plots = [];
+  // rows of uPlot's: seconds between ticks, format, then the format where the year, month or day changes
+  const DATES = [
+    [86400 * 365, "{YYYY}", null, null, null, null, null, null, 1],
+    [86400 * 28, "{MMM}", "\n{YYYY}", null, null, null, null, null, 1],
+    [86400, "{D} {MMM}", "\n{YYYY}", null, null, null, null, null, 1],
+    [3600, "{HH}:{mm}", "\n{D} {MMM} {YYYY}", null, "\n{D} {MMM}", null, null, null, 1],
+    [60, "{HH}:{mm}", "\n{D} {MMM} {YYYY}", null, "\n{D} {MMM}", null, null, null, 1],
+    [1, "{HH}:{mm}:{ss}", "\n{D} {MMM} {YYYY}", null, "\n{D} {MMM}", null, null, null, 1],
+  ];
 
   // Series with points of their own share one x axis; a gap is null.
   function joined(series) {
@@ -29,9 +38,9 @@
       tzDate: (t) => uPlot.tzDate(new Date(t * 1e3), "Etc/UTC"),
       scales: { x: { time: timed } },
       cursor: { points: { size: 7 } },
-      axes: [axis, { ...axis, size: 62, values: (_, ticks) => ticks.map((v) => (Math.abs(v) < 1e-12 ? "0" : String(+v.toFixed(4)))) }],
+      axes: [{ ...axis, ...(timed ? { values: DATES, space: 70 } : {}) }, { ...axis, size: 62, values: (_, ticks) => ticks.map((v) => (Math.abs(v) < 1e-12 ? "0" : String(+v.toFixed(4)))) }],
       series: [
-        { label: timed ? "time (UTC)" : "events" },
+        { label: timed ? "time (UTC)" : "events", ...(timed ? { value: "{YYYY}-{MM}-{DD} {HH}:{mm}" } : {}) },
         ...series.map((s) => ({ label: s.label, stroke: colour(s.colour), width: s.wide ? 2.5 : 1.6, spanGaps: true,
           points: { show: false }, value: (_, v) => shown(v) })),
       ],
