@@ -1,8 +1,9 @@
 """One file holds everything that changes: written whole or not at all, verified before it is believed.
 
-A file is ordinary safetensors. Its `__metadata__` holds the format's name and version, the caller's JSON and
-a SHA-256 over all of it: names, types, shapes and bytes of the arrays, and the JSON. It is written beside its
-place, made durable, renamed, and its folder made durable; a reader sees the old file or the new one.
+A file is ordinary safetensors. Its `__metadata__` holds one JSON text: the format's name and version, what
+the caller adds, and a SHA-256 over all of it, names, types, shapes and bytes of the arrays included. The same
+contents give the same bytes. A file is written beside its place, made durable, renamed, and its folder made
+durable; a reader sees the old file or the new one.
 `CheckpointStore` keeps the last few of a shard and says which one counts.
 """
 
@@ -32,6 +33,8 @@ Migration: TypeAlias = Callable[[Arrays, Meta], tuple[Arrays, Meta]]
 MIGRATIONS: dict[int, Migration] = {}
 """Format version → what turns a file of that version into one of the next."""
 
+_FIELD = "everlearn"
+_BLANK = "0" * 64
 _KINDS = "biuf"
 
 
@@ -84,14 +87,15 @@ def read(path: str | os.PathLike[str]) -> tuple[Arrays, Meta]:
         raise CheckpointError(f"{source}: no such file; expected a checkpoint, check the path") from None
     except OSError as error:
         raise CheckpointError(f"{source}: cannot be read ({error.strerror}); expected a checkpoint") from None
-    about = _about(source, data)
+    text, about = _about(source, data)
     version = _version(source, about)
     arrays = _tensors(source, data)
-    if about.get("sha256") != _digest(version, arrays, about.get("meta", "")):
+    checksum = str(about.get("sha256"))
+    if checksum != _digest(text.replace(checksum, _BLANK, 1), arrays):
         raise CheckpointError(
             f"{source}: damaged, its contents do not match its checksum; use an earlier checkpoint"
         )
-    meta: Meta = json.loads(about["meta"])
+    meta: Meta = about["meta"]
     while version < VERSION:
         if version not in MIGRATIONS:
             raise CheckpointError(
@@ -123,18 +127,12 @@ def _pack(arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> bytes:
                 f"arrays[{name!r}] has dtype {array.dtype}; expected bool, integer or float of up to 64 bits"
             )
         plain[name] = array.astype(array.dtype.newbyteorder("<"), copy=False)
-    text = json.dumps(meta)
-    about = {
-        "format": FORMAT,
-        "version": str(VERSION),
-        "meta": text,
-        "sha256": _digest(VERSION, plain, text),
-    }
-    return bytes(save(plain, about))
+    text = json.dumps({"format": FORMAT, "version": VERSION, "sha256": _BLANK, "meta": meta})
+    return bytes(save(plain, {_FIELD: text.replace(_BLANK, _digest(text, plain), 1)}))
 
 
-def _digest(version: int, arrays: Arrays, meta: str) -> str:
-    digest = hashlib.sha256(f"{FORMAT} {version} {len(arrays)} {len(meta)} {meta}".encode())
+def _digest(text: str, arrays: Arrays) -> str:
+    digest = hashlib.sha256(f"{len(arrays)} {len(text)} {text}".encode())
     for name in sorted(arrays):
         array = arrays[name]
         head = json.dumps([name, array.dtype.str, list(array.shape)])
@@ -143,8 +141,8 @@ def _digest(version: int, arrays: Arrays, meta: str) -> str:
     return digest.hexdigest()
 
 
-def _about(source: Path, data: bytes) -> dict[str, str]:
-    """The text fields of a safetensors header."""
+def _about(source: Path, data: bytes) -> tuple[str, Meta]:
+    """Our text in a safetensors header, as it stands and as JSON."""
     foreign = f"{source}: not a checkpoint of everlearn, or its head is damaged; use another file"
     if len(data) < 8:
         raise CheckpointError(f"{source}: truncated, {len(data)} bytes; use an earlier checkpoint")
@@ -154,24 +152,25 @@ def _about(source: Path, data: bytes) -> dict[str, str]:
             raise CheckpointError(f"{source}: truncated within its head; use an earlier checkpoint")
         raise CheckpointError(foreign)
     try:
-        about = json.loads(data[8 : 8 + size])["__metadata__"]
+        text = json.loads(data[8 : 8 + size])["__metadata__"][_FIELD]
+        about = json.loads(text)
     except (ValueError, KeyError, TypeError, RecursionError):
         raise CheckpointError(foreign) from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise CheckpointError(foreign)
-    return about
+    return text, about
 
 
-def _version(source: Path, about: Mapping[str, str]) -> int:
-    found = about.get("version", "")
-    if not found.isdecimal():
+def _version(source: Path, about: Meta) -> int:
+    found = about.get("version")
+    if not isinstance(found, int) or found < 1 or "meta" not in about:
         raise CheckpointError(f"{source}: damaged, its version reads {found!r}; use an earlier checkpoint")
-    if int(found) > VERSION:
+    if found > VERSION:
         raise NewerFormat(
             f"{source}: format version {found}, this release reads up to {VERSION}; "
             "update everlearn, or use a checkpoint that this release wrote"
         )
-    return int(found)
+    return found
 
 
 def _tensors(source: Path, data: bytes) -> Arrays:
