@@ -55,8 +55,10 @@ class Core:
         self.settings = Settings(
             float(self.options.rate), float(self.options.slow_rate), float(self.options.linear_rate)
         )
+        self._bound: tuple[Any, Any] = (None, None)
         self._out = np.zeros((1, self.sizes.outputs))
-        self._none = np.full((1, 0), -1, np.int64)
+        self._no_keys = np.full(self.sizes.keys, -1, np.int64)
+        self._no_categories = np.full(self.sizes.categories, -1, np.int64)
 
     # -- events ---------------------------------------------------------------------------------------------
 
@@ -82,8 +84,12 @@ class Core:
 
     def observe(self, kept: Forecast) -> None:
         """The event happened: new names get slots, running statistics and context advance; once per event."""
-        if kept.observed:
-            return
+        if not kept.observed:
+            self._admit(kept)
+            raw = kept.record[self.dim.at_raw : self.dim.at_rate]
+            self._run(OBSERVE, raw[None, :], kept.now, self._no_keys, self._no_categories, kept.record)
+
+    def _admit(self, kept: Forecast) -> None:
         unknown, fields = kept.unknown, self.fields
         new_fields = [name for name in kept.categories if name not in fields.category_fields]
         if unknown or new_fields:
@@ -100,11 +106,13 @@ class Core:
             else:
                 raw[at] = value
         kept.unknown = {}
-        self._run(OBSERVE, raw[None, :], kept.now, self._no_keys(), self._no_categories(), kept.record)
 
     def learn(self, kept: Forecast, target: Any, weight: float) -> None:
         """The label of a kept forecast; target is a checked label, or a number for regression."""
-        self.observe(kept)
+        operations = LEARN
+        if not kept.observed:
+            self._admit(kept)
+            operations |= OBSERVE
         number = self._target(target)
         forecast.relay(kept, self.sizes)
         keys = self._key_rows(kept.keys, admit=True)
@@ -112,7 +120,7 @@ class Core:
         self._make_rows()
         self._keep(kept.id, kept.time, kept.keys)
         self._run(
-            LEARN, kept.record[self.dim.at_raw : self.dim.at_rate][None, :], kept.now, keys, categories,
+            operations, kept.record[self.dim.at_raw : self.dim.at_rate][None, :], kept.now, keys, categories,
             kept.record, number, weight,
         )  # fmt: skip
 
@@ -131,9 +139,14 @@ class Core:
         target: float = 0.0, weight: float = 1.0,
     ) -> None:  # fmt: skip
         kernel()(
-            operations, self.state, self.scratch, self.dim, self.settings, X, np.array([time]),
+            operations, self._bind(), X, np.array([time]),
             keys[None, :], categories[None, :], np.array([target]), np.array([weight]), record, self._out,
         )  # fmt: skip
+
+    def _bind(self) -> Any:
+        if self._bound[0] is not self.state:
+            self._bound = (self.state, kernels.bind(self.state, self.scratch, self.dim, self.settings))
+        return self._bound[1]
 
     # -- chunks ---------------------------------------------------------------------------------------------
 
@@ -145,9 +158,8 @@ class Core:
         out = np.zeros((n, self.sizes.outputs))
         record = np.zeros(self.dim.record)
         kernel()(
-            operations, self.state, self.scratch, self.dim, self.settings, X, times, keys, categories,
-            targets, weights, record, out,
-        )  # fmt: skip
+            operations, self._bind(), X, times, keys, categories, targets, weights, record, out
+        )
         return out
 
     def chunk_keys(self, rows: Sequence[tuple[Hashable, ...]], n: int, *, admit: bool) -> I64:
@@ -175,18 +187,13 @@ class Core:
         return out
 
     def _make_rows(self) -> None:
+        keys, categories = len(self.key_rows) + 1, len(self.fields.category_rows) + 1
+        if keys <= len(self.state.key_rates.time) and categories <= len(self.state.category_rates.time):
+            return
         self.state = self.state._replace(
-            key_rates=state.with_rows(self.state.key_rates, len(self.key_rows) + 1),
-            category_rates=state.with_rows(
-                self.state.category_rates, len(self.fields.category_rows) + 1
-            ),
+            key_rates=state.with_rows(self.state.key_rates, keys),
+            category_rates=state.with_rows(self.state.category_rates, categories),
         )
-
-    def _no_keys(self) -> I64:
-        return np.full(self.sizes.keys, -1, np.int64)
-
-    def _no_categories(self) -> I64:
-        return np.full(self.sizes.categories, -1, np.int64)
 
     def _resize(self, **sizes: int) -> None:
         new = replace(self.sizes, **sizes)

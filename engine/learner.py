@@ -36,7 +36,7 @@ class _Face:
 
     def _start(self, core: Core | None = None) -> None:
         options: dict[str, Any] = {name: getattr(self, name, 2) for name in Options.__dataclass_fields__}
-        options["keys"] = key_fields(options["keys"])
+        options["keys"] = key_fields(options["keys"] or ())
         for name in ("horizons", "category_horizons"):
             options[name] = tuple(options[name])
         self._core = core or Core(Options(**options), regression=self._regression)
@@ -168,7 +168,7 @@ class _Face:
         model = cls.__new__(cls)
         core = Core.from_state(tensors, meta)
         for name in Options.__dataclass_fields__:
-            setattr(model, name, getattr(core.options, name))
+            setattr(model, name, getattr(core.options, name) or None if name == "keys" else getattr(core.options, name))
         model._start(core)
         return model
 
@@ -210,7 +210,7 @@ class _Face:
     def __setstate__(self, state: dict[str, Any]) -> None:
         core = Core.from_state(state["tensors"], state["meta"])
         for name in Options.__dataclass_fields__:
-            setattr(self, name, getattr(core.options, name))
+            setattr(self, name, getattr(core.options, name) or None if name == "keys" else getattr(core.options, name))
         self._start(core)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -263,7 +263,7 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
         recall: bool = True,
         metric: bool = True,
         label_history: bool = False,
-        keys: Sequence[Hashable] = (),
+        keys: Sequence[Hashable] | None = None,
         horizons: Sequence[float] = (HOUR, 6 * HOUR, 24 * HOUR, 240 * HOUR),
         category_horizons: Sequence[float] = (1_000.0, 10_000.0),
         max_features: int = 4_096,
@@ -282,7 +282,7 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
         self.recall = recall
         self.metric = metric
         self.label_history = label_history
-        self.keys = keys
+        self.keys = keys or None
         self.horizons = horizons
         self.category_horizons = category_horizons
         self.max_features = max_features
@@ -405,7 +405,7 @@ class OnlineRegressor(_Face, base.Regressor):  # type: ignore[misc]
         recall: bool = True,
         metric: bool = True,
         label_history: bool = False,
-        keys: Sequence[Hashable] = (),
+        keys: Sequence[Hashable] | None = None,
         horizons: Sequence[float] = (HOUR, 6 * HOUR, 24 * HOUR, 240 * HOUR),
         category_horizons: Sequence[float] = (1_000.0, 10_000.0),
         max_features: int = 4_096,
@@ -423,7 +423,7 @@ class OnlineRegressor(_Face, base.Regressor):  # type: ignore[misc]
         self.recall = recall
         self.metric = metric
         self.label_history = label_history
-        self.keys = keys
+        self.keys = keys or None
         self.horizons = horizons
         self.category_horizons = category_horizons
         self.max_features = max_features

@@ -253,6 +253,12 @@ class PrequentialMetrics:
 
     # -- telling ------------------------------------------------------------------------------------
 
+    def headline(self) -> float | None:
+        """Accuracy or mean absolute error so far, at no cost; for progress bars."""
+        if not self._weight:
+            return None
+        return (sum(self._hits) if self.task == "classification" else self._absolute) / self._weight
+
     def result(self) -> dict[str, Any]:
         """The figures so far; None where one is not defined (yet).
 

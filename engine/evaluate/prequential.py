@@ -68,8 +68,8 @@ def evaluate(
     model: anything with `predict_proba_one` (or `predict_one` for regression) and `learn_one`; with
     `test_then_train` all-number tables go through it in blocks of `chunk` rows, with `forecast_one`,
     `observe` and `learn` kept forecasts meet their labels. Where the table has label times, forecasts and
-    labels are merged by time (at equal times the forecast comes first) and judged as labels arrive; labels still
-    outstanding at the end are learned then.
+    labels are merged by time (at equal times the forecast comes first) and judged as labels arrive; labels
+    still outstanding at the end are learned then.
     arrays: True or False asks for blocks or for dicts; None takes blocks where they are possible.
     progress: called with the rows so far and the metrics after every block.
 
@@ -86,20 +86,19 @@ def evaluate(
     possible = (
         hasattr(model, "test_then_train")
         and not table.has_label_time
-        and not table.has_time
         and None not in labels
         and not getattr(model, "keys", ())
     )
     if arrays is True and not possible:
         raise ValueError(
             f"{table.name}: arrays=True needs a model with test_then_train and without keys, and a table "
-            "whose rows all have labels and no times; use arrays=False"
+            "whose rows all have labels, known at once; use arrays=False"
         )
     X = table.arrays().X if possible and arrays is not False else None
     if arrays is True and X is None:
         raise ValueError(f"{table.name}: arrays=True needs columns of numbers alone; use arrays=False")
     if X is not None:
-        _blocks(model, X[:rows], labels, run, task, chunk, progress, clock)
+        _blocks(model, X[:rows], labels, table.times(), run, task, chunk, progress, clock)
     else:
         _dicts(model, table, rows, run, task, chunk, progress, clock)
     return run
@@ -109,6 +108,7 @@ def _blocks(
     model: Any,
     X: np.ndarray[Any, np.dtype[np.float64]],
     labels: list[Any],
+    times: list[float] | None,
     run: Evaluation,
     task: Task,
     chunk: int,
@@ -117,35 +117,46 @@ def _blocks(
 ) -> None:
     n = len(X)
     y = np.asarray(labels, dtype=np.float64) if task == "regression" else _objects(labels)
+    when = None if times is None else np.asarray(times[:n], dtype=np.float64)
+
+    def learn(part: slice) -> Any:
+        if when is None:
+            return model.test_then_train(X[part], y[part])
+        return model.test_then_train(X[part], y[part], times=when[part])
+
     for number, start in enumerate(range(0, n, chunk)):
         stop = min(start + chunk, n)
         if number % SINGLE_EVERY == SINGLE_EVERY - 1:
             parts = []
             for i in range(start, stop):
                 before = clock()
-                parts.append(model.test_then_train(X[i : i + 1], y[i : i + 1]))
+                parts.append(learn(slice(i, i + 1)))
                 took = clock() - before
                 run.latency.add(took)
                 run.seconds += took
             answers = _stack(parts)
         else:
             before = clock()
-            answers = np.asarray(model.test_then_train(X[start:stop], y[start:stop]))
+            answers = np.asarray(learn(slice(start, stop)))
             run.seconds += clock() - before
         run.rows = stop
         if task == "regression":
-            run.metrics.update_many(y[start:stop], answers)
+            run.metrics.update_many(y[start:stop], answers, times=_part(when, start, stop))
         else:
             classes: list[Hashable] = list(model.classes_)
             place = {label: k for k, label in enumerate(classes)}
             Y = np.fromiter(
                 (place[label] for label in labels[start:stop]), dtype=np.int64, count=stop - start
             )
-            run.metrics.update_many(Y, answers, classes)
+            run.metrics.update_many(Y, answers, classes, times=_part(when, start, stop))
         if progress is not None:
             progress(stop, run.metrics)
     if run.latency.count == 0 and n:
         run.latency.add(run.seconds / n, n)
+
+
+def _part(when: np.ndarray[Any, Any] | None, start: int, stop: int) -> np.ndarray[Any, Any] | None:
+    return None if when is None else when[start:stop]
 
 
 def _objects(labels: list[Any]) -> np.ndarray[Any, Any]:
