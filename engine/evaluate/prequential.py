@@ -126,7 +126,7 @@ def _blocks(
 
     for number, start in enumerate(range(0, n, chunk)):
         stop = min(start + chunk, n)
-        if number % SINGLE_EVERY == SINGLE_EVERY - 1:
+        if number % SINGLE_EVERY == 1:
             parts = []
             for i in range(start, stop):
                 before = clock()
