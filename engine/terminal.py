@@ -1,0 +1,157 @@
+"""What a run shows while it works: a live table on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from engine.evaluate.words import moment, number
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+
+@dataclass(frozen=True)
+class Row:
+    """One learner's figures so far; None where a figure is not known."""
+
+    title: str
+    labels: int
+    accuracy: float | None
+    roc_auc: float | None
+    log_loss: float | None
+    events_per_second: float | None
+
+    @classmethod
+    def of(cls, title: str, figures: dict[str, Any], events_per_second: float | None) -> Row:
+        """The row of one `PrequentialMetrics.result()`."""
+        accuracy, roc_auc, log_loss = (figures.get(name) for name in ("accuracy", "roc_auc", "log_loss"))
+        return cls(title, int(figures["events"]), accuracy, roc_auc, log_loss, events_per_second)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """All that is shown at a moment; time is event time in seconds, total the labels to come in all."""
+
+    rows: list[Row]
+    total: int
+    time: float | None = None
+    experts: dict[str, float] = field(default_factory=dict)
+    drifts: int = 0
+    last_drift: float | None = None
+
+
+class View(Protocol):
+    """Where a run tells of itself."""
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+
+    def show(self, progress: Progress) -> None:
+        """How it stands now; may be dropped where it comes too often."""
+
+    def close(self) -> None:
+        """Nothing further is shown."""
+
+
+class PlainView:
+    """Lines of text, one per learner, for a pipe or a file; `show` lets one in `every` calls through."""
+
+    def __init__(self, console: Console, every: int = 10) -> None:
+        self._console, self._every, self._calls = console, every, 0
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def show(self, progress: Progress) -> None:
+        """One line per learner."""
+        self._calls += 1
+        if self._calls % self._every == 1 or self._every == 1:
+            for row in progress.rows:
+                self.say(line(row, progress.total))
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class LiveView:
+    """A table that is drawn anew in its place."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.live import Live
+
+        self._live = Live(console=console, auto_refresh=False, transient=False)
+        self._started = False
+        self._console = console
+
+    def say(self, text: str) -> None:
+        """One line above the table."""
+        self._console.print(text, highlight=False, markup=False)
+
+    def show(self, progress: Progress) -> None:
+        """Draw the table anew."""
+        if not self._started:
+            self._live.start()
+            self._started = True
+        self._live.update(drawn(progress), refresh=True)
+
+    def close(self) -> None:
+        """Leave the table as it was drawn last."""
+        if self._started:
+            self._live.stop()
+            self._started = False
+
+
+def open_view() -> View:
+    """The view that fits where standard output goes."""
+    from rich.console import Console
+
+    console = Console()
+    return LiveView(console) if console.is_terminal else PlainView(console)
+
+
+def line(row: Row, total: int) -> str:
+    """One learner as a line of text.
+
+    >>> line(Row("everlearn", 500, 0.8, 0.7, 0.45, None), 1000)
+    'everlearn: 500 of 1,000 labels, accuracy 0.8000, AUC 0.7000, log loss 0.4500, – events/s'
+    """
+    return (
+        f"{row.title}: {number(row.labels)} of {number(total)} labels, accuracy {number(row.accuracy)}, "
+        f"AUC {number(row.roc_auc)}, log loss {number(row.log_loss)}, "
+        f"{number(row.events_per_second, 0)} events/s"
+    )
+
+
+def drawn(progress: Progress) -> RenderableType:
+    """The figures as a table, the experts' weights as bars below it."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(expand=False)
+    table.add_column("")
+    for head in ("labels", "accuracy", "AUC", "log loss", "events/s", "done"):
+        table.add_column(head, justify="right")
+    for row in progress.rows:
+        share = row.labels / progress.total if progress.total else 0.0
+        table.add_row(
+            row.title,
+            number(row.labels),
+            number(row.accuracy),
+            number(row.roc_auc),
+            number(row.log_loss),
+            number(row.events_per_second, 0),
+            f"{share:.0%}",
+        )
+    when = "" if progress.time is None else f"stream time {moment(progress.time)} UTC   "
+    last = "" if progress.last_drift is None else f", the last at {moment(progress.last_drift)}"
+    parts: list[RenderableType] = [table, Text(f"{when}drifts {progress.drifts}{last}")]
+    if progress.experts:
+        parts.append(Text("experts' weights"))
+        longest = max(len(name) for name in progress.experts)
+        for name, weight in sorted(progress.experts.items(), key=lambda item: -item[1]):
+            bar = "█" * max(0, round(30 * weight))
+            parts.append(Text(f"  {name:<{longest}}  {weight:6.3f} {bar}"))
+    return Group(*parts)
