@@ -255,6 +255,7 @@ class _Run:
             view.say(f"stopped; the same command goes on: everlearn demo --out {self.demo.folder}")
             return False
         view.show(self.progress())
+        view.close()
         crash_point("demo.before_report")
         self._report()
         return True

@@ -27,6 +27,7 @@ from streams.protocols import Clock, Source
 
 STATE, RESULTS = "peers.pickle", "peers.json"
 SAVE_SECONDS, TELL_SECONDS = 20.0, 1.0
+SAVE_SHARE = 15.0  # times as long is worked between two saves as the last one took
 _PR_SET_PDEATHSIG = 1
 
 Answers: TypeAlias = dict[str, dict[Any, float]]
@@ -136,6 +137,7 @@ def follow(
         source.seek(state["positions"])
     positions = dict(source.positions())
     saved = told = clock.monotonic()
+    cost = 0.0  # seconds that the last save took: a forest's pickle is large
     while not (run.finished or stop() or os.getppid() != parent):
         records = source.poll(64, 0.2)
         for record in records:
@@ -147,11 +149,15 @@ def follow(
         if now - told >= TELL_SECONDS:
             told = now
             tell(folder, run)
-        if now - saved >= SAVE_SECONDS:
-            saved = now
+        if now - saved >= max(SAVE_SECONDS, SAVE_SHARE * cost):
             save(folder / STATE, names, run, positions)
-    save(folder / STATE, names, run, positions)
+            saved = clock.monotonic()
+            cost = saved - now
     tell(folder, run)
+    if run.finished:
+        (folder / STATE).unlink(missing_ok=True)
+    else:
+        save(folder / STATE, names, run, positions)
     return run.finished
 
 
@@ -190,11 +196,13 @@ def main(arguments: list[str]) -> None:
     folder, parent, names = Path(arguments[0]), int(arguments[1]), tuple(arguments[2:])
     die_with_parent(parent)
     demo = Demo.kept(folder)
-    with StopSignals() as stop, owned(demo.peer_folder, wait=60.0):
-        with contextlib.closing(open_journal(demo)) as journal:
-            source = open_source(demo, journal)
-            follow(source, demo.peer_folder, names, demo.seed, SystemClock(), stop, parent)
-            source.close()
+    with (
+        StopSignals() as stop,
+        owned(demo.peer_folder, wait=60.0),
+        contextlib.closing(open_journal(demo)) as journal,
+        contextlib.closing(open_source(demo, journal)) as source,
+    ):
+        follow(source, demo.peer_folder, names, demo.seed, SystemClock(), stop, parent)
 
 
 if __name__ == "__main__":

@@ -31,10 +31,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Progress:
-    """All that is shown at a moment; time is event time in seconds, total the labels to come in all."""
+    """What is shown at a moment; time: event time in seconds, total: the labels to come, 0 for no end."""
 
     rows: list[Row]
-    total: int
+    total: int = 0
     time: float | None = None
     experts: dict[str, float] = field(default_factory=dict)
     drifts: int = 0
@@ -55,10 +55,11 @@ class View(Protocol):
 
 
 class PlainView:
-    """Lines of text, one per learner, for a pipe or a file; `show` lets one in `every` calls through."""
+    """Lines of text, one per learner; one call of `show` in `every` comes through, and the last."""
 
     def __init__(self, console: Console, every: int = 10) -> None:
         self._console, self._every, self._calls = console, every, 0
+        self._held: Progress | None = None
 
     def say(self, text: str) -> None:
         """One line."""
@@ -66,13 +67,17 @@ class PlainView:
 
     def show(self, progress: Progress) -> None:
         """One line per learner."""
+        self._held = progress
+        if self._calls % self._every == 0:
+            self.close()
         self._calls += 1
-        if self._calls % self._every == 1 or self._every == 1:
-            for row in progress.rows:
-                self.say(line(row, progress.total))
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Let the last `show` through, if it was held back."""
+        if self._held is not None:
+            for row in self._held.rows:
+                self.say(line(row, self._held.total))
+        self._held = None
 
 
 class LiveView:
@@ -117,8 +122,9 @@ def line(row: Row, total: int) -> str:
     >>> line(Row("everlearn", 500, 0.8, 0.7, 0.45, None), 1000)
     'everlearn: 500 of 1,000 labels, accuracy 0.8000, AUC 0.7000, log loss 0.4500, – events/s'
     """
+    end = f" of {number(total)}" if total else ""
     return (
-        f"{row.title}: {number(row.labels)} of {number(total)} labels, accuracy {number(row.accuracy)}, "
+        f"{row.title}: {number(row.labels)}{end} labels, accuracy {number(row.accuracy)}, "
         f"AUC {number(row.roc_auc)}, log loss {number(row.log_loss)}, "
         f"{number(row.events_per_second, 0)} events/s"
     )
@@ -135,7 +141,7 @@ def drawn(progress: Progress) -> RenderableType:
     for head in ("labels", "accuracy", "AUC", "log loss", "events/s", "done"):
         table.add_column(head, justify="right")
     for row in progress.rows:
-        share = row.labels / progress.total if progress.total else 0.0
+        share = f"{row.labels / progress.total:.0%}" if progress.total else "–"
         table.add_row(
             row.title,
             number(row.labels),
@@ -143,7 +149,7 @@ def drawn(progress: Progress) -> RenderableType:
             number(row.roc_auc),
             number(row.log_loss),
             number(row.events_per_second, 0),
-            f"{share:.0%}",
+            share,
         )
     when = "" if progress.time is None else f"stream time {moment(progress.time)} UTC   "
     last = "" if progress.last_drift is None else f", the last at {moment(progress.last_drift)}"

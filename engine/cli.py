@@ -1,0 +1,224 @@
+"""The command line: `everlearn demo`, `run`, `evaluate`, `checkpoint`, `doctor`, `warmup`.
+
+What a command needs is imported when it runs, so that `everlearn --help` is quick. What can go wrong ends in
+one line on standard error and exit code 2.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from engine.evaluate.command import evaluate
+
+app = typer.Typer(
+    name="everlearn",
+    help="Learns from live data streams, one event at a time.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+checkpoints = typer.Typer(help="Look at snapshots and saved models.", no_args_is_help=True)
+app.add_typer(checkpoints, name="checkpoint", rich_help_panel=None)
+app.command()(evaluate)
+
+Broker = Annotated[str | None, typer.Option(metavar="ADDRESS", help="host:port of a Kafka broker.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of all randomness.")]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where everything goes.")] = Path("everlearn-demo"),
+    whole_year: Annotated[bool, typer.Option("--all", help="All of 2013, not January and February.")] = False,
+    broker: Broker = None,
+    peers: Annotated[bool, typer.Option(help="River's learners beside it.")] = True,
+    seed: Seed = 0,
+    limit: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
+    peer: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Forecast which flights arrive late, learn hours later what happened, and report.
+
+    Stopped at any point, the same command goes on.
+    """
+    from engine.demo import PEERS, Demo, run_demo
+    from engine.terminal import open_view
+
+    asked = Demo(
+        folder=out,
+        months=tuple(range(1, 13)) if whole_year else (1, 2),
+        broker=broker,
+        seed=seed,
+        peers=(tuple(peer) if peer else PEERS) if peers else (),
+        limit=limit,
+    )
+    run_demo(asked, open_view())
+
+
+@app.command()
+def run(
+    events: Annotated[str, typer.Option(metavar="TOPIC", help="Events, with or without their label.")],
+    snapshots: Annotated[Path, typer.Option(metavar="DIR", help="Where snapshots are kept.")],
+    log: Annotated[Path | None, typer.Option(metavar="FILE", help="An embedded log.")] = None,
+    broker: Broker = None,
+    labels: Annotated[str | None, typer.Option(metavar="TOPIC", help="Labels that come later.")] = None,
+    forecasts: Annotated[
+        str | None, typer.Option(metavar="TOPIC", help="Where answers go.  [default: EVENTS.forecasts]")
+    ] = None,
+    dead: Annotated[
+        str | None, typer.Option(metavar="TOPIC", help="Where records go that cannot be used.")
+    ] = None,
+    start: Annotated[
+        Literal["beginning", "end"] | None,
+        typer.Option("--from", help="Where a first run begins; later ones go on from their snapshot."),
+    ] = None,
+    bounded: Annotated[bool, typer.Option("--bounded", help="End where the topics end now.")] = False,
+    task: Annotated[
+        Literal["classification", "regression"], typer.Option(help="What labels are.")
+    ] = "classification",
+    keys: Annotated[
+        list[str] | None,
+        typer.Option("--key", metavar="FIELD", help="Names an entity; a,b for a pair; may be repeated."),
+    ] = None,
+    seed: Seed = 0,
+    label_history: Annotated[
+        bool, typer.Option("--label-history", help="Let forecasts read the labels just before.")
+    ] = False,
+    every_seconds: Annotated[float, typer.Option(min=0.1, help="Seconds between snapshots.")] = 30.0,
+) -> None:
+    """Attach to topics: answer every event, learn every label, go on after any end."""
+    from engine.attach import Attachment, attach, keys_of
+    from engine.terminal import open_view
+
+    asked = Attachment(
+        log=log,
+        broker=broker,
+        events=events,
+        labels=labels,
+        forecasts=forecasts or f"{events}.forecasts",
+        dead=dead,
+        snapshots=snapshots,
+        start=start,
+        bounded=bounded,
+        task=task,
+        keys=keys_of(keys or []),
+        seed=seed,
+        label_history=label_history,
+        every_seconds=every_seconds,
+    )
+    attach(asked, open_view())
+
+
+@checkpoints.command("ls")
+def checkpoint_ls(
+    folder: Annotated[Path, typer.Argument(metavar="DIR")],
+    shard: Annotated[str, typer.Option(help="Which shard's.")] = "0",
+) -> None:
+    """List the snapshots in DIR, oldest first."""
+    from engine.checkpoint import CheckpointError, CheckpointStore
+
+    found = CheckpointStore(folder, shard).ls()
+    if not found:
+        raise CheckpointError(f"{folder}: holds no snapshot of shard {shard}")
+    for entry in found:
+        where = f"generation {entry.generation}  sequence {entry.sequence}"
+        typer.echo(f"{entry.path.name}  {where}  {entry.bytes:,} bytes")
+
+
+@checkpoints.command("inspect")
+def checkpoint_inspect(file: Annotated[Path, typer.Argument(metavar="FILE")]) -> None:
+    """Show as JSON what FILE holds: its arrays by type and shape, and where the run stood."""
+    from engine.checkpoint import read
+
+    arrays, meta = read(file)
+    shown: dict[str, Any] = {name: value for name, value in meta.items() if name != "shard"}
+    shard = meta.get("shard")
+    if isinstance(shard, dict):
+        shown |= {
+            "counts": shard["counts"],
+            "join": shard["join"]["counts"],
+            "waiting": len(shard["join"]["ids"]),
+        }
+    layout = {name: [str(array.dtype), list(array.shape)] for name, array in sorted(arrays.items())}
+    typer.echo(json.dumps({"bytes": file.stat().st_size, **shown, "arrays": layout}, indent=1))
+
+
+@checkpoints.command("verify")
+def checkpoint_verify(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A file, or a folder of snapshots.")],
+) -> None:
+    """Read every byte and compare with its checksum; exit code 2 if one is damaged."""
+    from engine.checkpoint import CheckpointError, read
+
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    if not files:
+        raise CheckpointError(f"{path}: holds no snapshot")
+    damaged = 0
+    for file in files:
+        try:
+            read(file)
+            typer.echo(f"{file.name}: whole")
+        except CheckpointError as error:
+            typer.echo(f"Error: {error}", err=True)
+            damaged += 1
+    if damaged:
+        raise typer.Exit(2)
+
+
+@app.command()
+def doctor(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="A folder to write to.")] = Path("everlearn-demo"),
+    broker: Broker = None,
+) -> None:
+    """Look whether everything that is needed is there; exit code 2 if something is not."""
+    from engine.doctor import examine
+
+    ill = False
+    for name, well, text in examine(out, broker):
+        typer.echo(f"{ {True: 'ok', False: 'NO', None: '--'}[well]:<3} {name:<17} {text}")
+        ill |= well is False
+    if ill:
+        raise typer.Exit(2)
+
+
+@app.command()
+def warmup() -> None:
+    """Compile the kernels and keep them, so that later starts are quick."""
+    from engine.compiled import compiled_before
+    from engine.learner import warmup as compile_kernels
+
+    before = compiled_before()
+    seconds = compile_kernels()
+    typer.echo(f"kernels {'loaded' if before else 'compiled'} in {seconds:.1f} s")
+
+
+def main() -> None:
+    """The entry point: clear errors as one line and exit code 2, everything else as it comes."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except Exception as error:
+        if not _told(error):
+            raise
+        text = " ".join(str(error).split())
+        print(f"Error: {text}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _told(error: Exception) -> bool:
+    """Whether an error says by itself what was found and what to do."""
+    from engine.attach import AttachError
+    from engine.checkpoint import CheckpointError
+    from engine.demo import DemoError
+    from streams.errors import StreamError
+
+    return isinstance(error, AttachError | CheckpointError | DemoError | StreamError | OSError)
+
+
+if __name__ == "__main__":
+    main()
