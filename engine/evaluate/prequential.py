@@ -24,19 +24,21 @@ class Evaluation:
     """What came out: the figures, the durations, and how many rows had no label or a label nobody awaited.
 
     seconds: time inside the learner's calls alone. `latency` counts single events: in arrays every
-    sixteenth block is handed over row by row for it; through dicts it is forecast and learning together.
+    sixteenth block is handed over row by row for it, and counts in no other duration; through dicts it is
+    forecast and learning together. timed: the rows behind `seconds`.
     """
 
     metrics: PrequentialMetrics
     latency: Latency
     seconds: float = 0.0
     rows: int = 0
+    timed: int = 0
     unlabelled: int = 0
 
     @property
     def events_per_second(self) -> float:
         """Rows per second of the learner's own time."""
-        return self.rows / self.seconds if self.seconds > 0.0 else 0.0
+        return self.timed / self.seconds if self.seconds > 0.0 else 0.0
 
     def wall_clock(self) -> dict[str, Any]:
         """`events_per_second`, `latency_us` and `seconds`."""
@@ -131,14 +133,13 @@ def _blocks(
             for i in range(start, stop):
                 before = clock()
                 parts.append(learn(slice(i, i + 1)))
-                took = clock() - before
-                run.latency.add(took)
-                run.seconds += took
+                run.latency.add(clock() - before)
             answers = _stack(parts)
         else:
             before = clock()
             answers = np.asarray(learn(slice(start, stop)))
             run.seconds += clock() - before
+            run.timed += stop - start
         run.rows = stop
         if task == "regression":
             run.metrics.update_many(y[start:stop], answers, times=_part(when, start, stop))
@@ -151,7 +152,7 @@ def _blocks(
             run.metrics.update_many(Y, answers, classes, times=_part(when, start, stop))
         if progress is not None:
             progress(stop, run.metrics)
-    if run.latency.count == 0 and n:
+    if run.latency.count == 0 and n:  # one block alone
         run.latency.add(run.seconds / n, n)
 
 
@@ -245,11 +246,13 @@ def _dicts(
         if not is_label:
             before = clock()
             kept, answer = caller.ask(row)
-            caller.observe(kept)
+            if table.has_label_time or row.y is None:  # else learning observes it right away
+                caller.observe(kept)
             took = clock() - before
             run.seconds += took
             asked[number] = kept, answer, took
             run.rows += 1
+            run.timed += 1
             if progress is not None and run.rows % chunk == 0:
                 progress(run.rows, run.metrics)
             if row.y is None or (table.has_label_time and row.meta.label_time is None):
