@@ -79,7 +79,15 @@ def attach(asked: Attachment, view: View) -> bool:
         loop = _loop(asked, journal, store)
         try:
             if loop.resume():
-                how = "finished" if finished else "stopped"
+                view.say(f"goes on from {asked.snapshots}: {_counted(loop)}")
+            loop.on_batch = _Shower(view)
+            finished = loop.run(stop)
+        finally:
+            loop.source.close()
+        loop.sink.close()
+        if loop.dead is not None:
+            loop.dead.close()
+        how = "finished" if finished else "stopped"
         view.say(f"{how}: {_counted(loop)}; snapshot in {asked.snapshots}")
         return finished
 
