@@ -1,4 +1,4 @@
-"""Streams by name: River's, the flights, generated ones, and recorded ones in the folder EVERLEARN_DATA names."""
+"""Streams by name: River's, the flights, generated ones, and those recorded in EVERLEARN_DATA's folder."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class _Recorded:
     file: str
     target: str
     ignore: tuple[str, ...] = ()
+    time: str | None = None
     task: _Task = "classification"
 
 
@@ -59,8 +60,8 @@ _RECORDED = {
     "insects_wbf": _Recorded("insects_wbf/insects_wbf.parquet", "species"),
     "pen_digits": _Recorded("pen_digits/pen_digits.parquet", "class"),
     "kdd99": _Recorded("kdd99_10pct/kdd99_10pct.parquet", "label", ("family",)),
-    "bike_sharing": _Recorded("bike_sharing/bike_sharing.parquet", "cnt", (), "regression"),
-    "beijing_pm25": _Recorded("beijing_pm25/beijing_pm25.parquet", "pm25", (), "regression"),
+    "bike_sharing": _Recorded("bike_sharing/bike_sharing.parquet", "cnt", ("dteday",), task="regression"),
+    "beijing_pm25": _Recorded("beijing_pm25/beijing_pm25.parquet", "pm25", time="date", task="regression"),
 }
 
 
@@ -112,9 +113,9 @@ def _recorded(name: str, stream: _Recorded) -> Table:
     path = Path(folder) / stream.file
     if not path.is_file():
         raise UnknownStream(
-            f"the stream {name!r} is not in the folder that {VARIABLE} names: there is no file {str(path)!r}; "
-            "set the variable to the folder that holds it"
+            f"the stream {name!r} is not in the folder that {VARIABLE} names: there is no file "
+            f"{str(path)!r}; set the variable to the folder that holds it"
         )
-    table = read_table(path, stream.target, ignore=stream.ignore, task=stream.task)
+    table = read_table(path, stream.target, ignore=stream.ignore, time=stream.time, task=stream.task)
     table.name = name
     return table

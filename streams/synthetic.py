@@ -88,7 +88,7 @@ def recurring_rbf(
     concepts: int = 3,
     block: int = 2_000,
 ) -> Table:
-    """Gaussian clusters in concepts that come back: rows [b·block, (b+1)·block) follow concept b mod concepts.
+    """Gaussian clusters in concepts that come back: row i follows concept ⌊i / block⌋ mod concepts.
 
     In a concept each class has `centroids` centres c ~ U(0, 1)^d with spreads r ~ U(0.02, 0.12);
     x = c + r · N(0, I) for a class and centre drawn uniformly. A concept that returns is the same to the bit

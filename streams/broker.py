@@ -1,0 +1,203 @@
+"""A Kafka broker as the rest of `streams` sees it: connections, topics, and appending to a topic's end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from streams.errors import BrokerUnavailable, PositionLost, StreamError, UnknownStream
+
+if TYPE_CHECKING:
+    from kafka import KafkaConsumer, KafkaProducer
+
+CONNECT = 5.0  # seconds to wait for a broker's first answer
+REQUEST = 30.0  # seconds to wait for any later one
+
+
+def unavailable(bootstrap: str, error: object) -> BrokerUnavailable:
+    """The error of an address where no broker answers."""
+    return BrokerUnavailable(
+        f"no Kafka broker answers at {bootstrap} ({error}); check that it runs, that host and port are "
+        "those of a listener, and that its advertised.listeners can be reached from here"
+    )
+
+
+def connect_consumer(bootstrap: str, *, timeout: float = CONNECT, **options: Any) -> KafkaConsumer:
+    """A consumer without a group that never moves by itself: positions are always set by its owner.
+
+    Further options go to kafka-python (a `group_id` may be among them). Raises BrokerUnavailable.
+    """
+    from kafka import KafkaConsumer
+    from kafka.errors import KafkaError
+
+    try:
+        return KafkaConsumer(
+            bootstrap_servers=bootstrap,
+            bootstrap_timeout_ms=int(1000 * timeout),
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            allow_auto_create_topics=False,
+            **options,
+        )
+    except (KafkaError, OSError) as error:
+        raise unavailable(bootstrap, error) from error
+
+
+def connect_producer(bootstrap: str, *, timeout: float = CONNECT) -> KafkaProducer:
+    """An idempotent producer that waits for all replicas. Raises BrokerUnavailable."""
+    from kafka import KafkaProducer
+    from kafka.errors import KafkaError
+
+    try:
+        return KafkaProducer(
+            bootstrap_servers=bootstrap,
+            bootstrap_timeout_ms=int(1000 * timeout),
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=5,
+            batch_size=128 * 1024,
+            max_block_ms=int(1000 * REQUEST),
+            allow_auto_create_topics=False,
+        )
+    except (KafkaError, OSError) as error:
+        raise unavailable(bootstrap, error) from error
+
+
+def ensure_topics(bootstrap: str, topics: Mapping[str, int], *, timeout: float = CONNECT) -> None:
+    """Create the topics that are not there yet; topic → number of partitions.
+
+    Raises BrokerUnavailable, and StreamError where a topic is there with another number of partitions.
+    """
+    from kafka import KafkaAdminClient
+    from kafka.errors import KafkaError, TopicAlreadyExistsError
+
+    wrong = {topic: count for topic, count in topics.items() if count < 1}
+    if wrong:
+        raise ValueError(f"topics asks for {wrong}; expected at least 1 partition each")
+    try:
+        admin = KafkaAdminClient(bootstrap_servers=bootstrap, bootstrap_timeout_ms=int(1000 * timeout))
+    except (KafkaError, OSError) as error:
+        raise unavailable(bootstrap, error) from error
+    try:
+        there = set(admin.list_topics())
+        for topic, count in topics.items():
+            if topic not in there:
+                wanted = {topic: {"num_partitions": count, "replication_factor": -1}}
+                with suppress(TopicAlreadyExistsError):  # another process was faster: it is checked below
+                    admin.create_topics(wanted, wait_for_metadata=True)
+        for found in admin.describe_topics(list(topics)):
+            topic, count = found["name"], len(found["partitions"])
+            if count != topics[topic]:
+                raise StreamError(
+                    f"topic {topic!r} at {bootstrap} has {count} partitions, expected {topics[topic]}; "
+                    "use another name, or ask for the number it has"
+                )
+    except KafkaError as error:
+        raise StreamError(
+            f"the broker at {bootstrap} refused to make topics {dict(topics)}: {error}"
+        ) from error
+    finally:
+        admin.close()
+
+
+def partitions_of(consumer: KafkaConsumer, bootstrap: str, topic: str) -> list[int]:
+    """The partitions of a topic, sorted; UnknownStream where the broker has no such topic."""
+    found = consumer.partitions_for_topic(topic)
+    if not found:
+        there = ", ".join(sorted(consumer.topics())) or "none"
+        raise UnknownStream(
+            f"the broker at {bootstrap} has no topic {topic!r}; create it first. Its topics are: {there}"
+        )
+    return sorted(found)
+
+
+class KafkaLog:
+    """Topics of a broker as a log that can be continued at its end, as the embedded log can."""
+
+    def __init__(self, bootstrap: str, *, timeout: float = CONNECT) -> None:
+        self._bootstrap = bootstrap
+        self._consumer = connect_consumer(bootstrap, timeout=timeout)
+        self._producer = connect_producer(bootstrap, timeout=timeout)
+
+    def end_offset(self, topic: str, partition: int = 0) -> int:
+        """The offset behind the partition's last record."""
+        where = self._partition(topic, partition)
+        return int(self._consumer.end_offsets([where])[where])
+
+    def _partition(self, topic: str, partition: int) -> Any:
+        from kafka import TopicPartition as KafkaPartition
+
+        partitions_of(self._consumer, self._bootstrap, topic)
+        return KafkaPartition(topic, partition)
+
+    def last_key(self, topic: str, partition: int = 0) -> str | None:
+        """The key of the partition's last record; None where it is empty or the record has none."""
+        where = self._partition(topic, partition)
+        end = self.end_offset(topic, partition)
+        if end == 0:
+            return None
+        self._consumer.assign([where])
+        self._consumer.seek(where, end - 1)
+        for _ in range(int(REQUEST)):
+            for records in self._consumer.poll(timeout_ms=1000, max_records=1).values():
+                key = records[0].key
+                return None if key is None else key.decode(errors="replace")
+        raise unavailable(
+            self._bootstrap, f"the last record of {topic!r} was not delivered in {REQUEST:.0f} s"
+        )
+
+    def append_many(
+        self, topic: str, partition: int, rows: Iterable[tuple[str, float, bytes]], *, at: int | None = None
+    ) -> int:
+        """Append (key, time, value) rows in order; returns the offset of the first once all are durable.
+
+        at: the end offset the caller expects; PositionLost where another producer has moved it.
+        """
+        start = self.end_offset(topic, partition)
+        if at is not None and at != start:
+            raise PositionLost(
+                f"topic {topic!r} partition {partition} at {self._bootstrap} ends at {start}, expected {at}; "
+                "another process writes to it, stop one of them"
+            )
+        send_all(self._producer, self._bootstrap, topic, partition, rows)
+        return start
+
+    def close(self) -> None:
+        """Release both connections; closing twice is allowed."""
+        self._consumer.close()
+        self._producer.close(timeout=REQUEST)
+
+
+def send_all(
+    producer: KafkaProducer,
+    bootstrap: str,
+    topic: str,
+    partition: int,
+    rows: Iterable[tuple[str, float, bytes]],
+) -> None:
+    """Send (key, time, value) rows to a partition, and wait until the broker has taken every one of them.
+
+    The event's time stays inside the message: as the record's timestamp it would make the broker's retention
+    drop what is replayed from long ago.
+
+    Raises BrokerUnavailable where that does not happen; how many are durable is then unknown, but they are
+    the first ones, in order.
+    """
+    from kafka.errors import KafkaError
+
+    try:
+        sent = [
+            producer.send(
+                topic,
+                value=value,
+                key=key.encode(),
+                partition=partition,
+            )
+            for key, _, value in rows
+        ]
+        producer.flush(timeout=REQUEST)
+        for future in sent:
+            future.get(timeout=0)
+    except KafkaError as error:
+        raise unavailable(bootstrap, error) from error
