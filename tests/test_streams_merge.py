@@ -1,0 +1,115 @@
+"""Merged partitions come in one order, whatever way they arrive, and positions name what was delivered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.event import Event, Malformed, Record, TopicPartition
+from streams.merge import MergedSource
+from streams.replay import ListSource
+
+Times = dict[TopicPartition, list[int]]
+
+partitions = st.dictionaries(
+    st.builds(TopicPartition, st.sampled_from(["a", "b"]), st.integers(0, 1)),
+    st.lists(st.integers(0, 6), max_size=12),
+    min_size=1,
+)
+
+
+def source(times: Times) -> ListSource:
+    return ListSource(
+        {
+            where: [Event(id=f"{where}{i}", time=float(t), features={}) for i, t in enumerate(each)]
+            for where, each in times.items()
+        }
+    )
+
+
+def ordered(times: Times) -> dict[TopicPartition, list[int]]:
+    return {where: sorted(each) for where, each in times.items()}
+
+
+def keys(records: Sequence[Record]) -> list[tuple[float, tuple[str, int, int]]]:
+    return [(record.item.time, tuple(record.position)) for record in records]
+
+
+def drain(merged: MergedSource, sizes: Sequence[int] = (5,)) -> list[Record]:
+    found: list[Record] = []
+    turn = 0
+    while not merged.exhausted:
+        found += merged.poll(sizes[turn % len(sizes)])
+        turn += 1
+    return found
+
+
+class Reluctant:
+    """A source that gives few records at a time, and often none: a broker on a slow network."""
+
+    def __init__(self, inner: ListSource, seed: int) -> None:
+        self.inner, self.random = inner, Random(seed)
+        self.positions, self.seek, self.close = inner.positions, inner.seek, inner.close
+        self.end_offsets, self.pause, self.resume = inner.end_offsets, inner.pause, inner.resume
+
+    @property
+    def exhausted(self) -> bool:
+        return self.inner.exhausted
+
+    def poll(self, max_records: int, timeout: float = 0.0) -> Sequence[Record]:
+        return self.inner.poll(min(max_records, self.random.randrange(3)))
+
+
+@given(partitions, st.integers(1, 5))
+def test_sorted_partitions_come_by_time_topic_partition_and_offset(times: Times, ahead: int) -> None:
+    found = keys(drain(MergedSource(source(ordered(times)), ahead=ahead)))
+    expected = [(float(t), (*where, i)) for where, each in ordered(times).items() for i, t in enumerate(each)]
+    assert found == sorted(expected)
+
+
+@given(partitions, st.integers(1, 5), st.lists(st.integers(1, 7), min_size=1, max_size=4), st.integers())
+def test_the_order_does_not_depend_on_how_records_arrive_or_are_asked_for(
+    times: Times, ahead: int, sizes: list[int], seed: int
+) -> None:
+    slowly = MergedSource(Reluctant(source(times), seed), ahead=ahead)
+    assert keys(drain(slowly, sizes)) == keys(drain(MergedSource(source(times), ahead=100)))
+
+
+@given(partitions, st.integers(0, 40), st.integers(1, 5))
+def test_positions_count_what_was_delivered_and_not_what_was_read_ahead(
+    times: Times, count: int, ahead: int
+) -> None:
+    whole = keys(drain(MergedSource(source(times), ahead=ahead)))
+    first = MergedSource(source(times), ahead=ahead)
+    before = keys(first.poll(count))
+    assert first.positions() == {where: sum(p[:2] == where for _, p in before) for where in times}
+    second = MergedSource(source(times), ahead=ahead)
+    second.seek(first.positions())
+    assert before + keys(drain(second)) == whole
+
+
+def test_a_partition_keeps_its_order_where_its_times_run_backwards() -> None:
+    merged = MergedSource(source({TopicPartition("a", 0): [5, 1, 9], TopicPartition("b", 0): [2, 6]}))
+    assert [time for time, _ in keys(drain(merged))] == [2.0, 5.0, 1.0, 6.0, 9.0]
+
+
+def test_a_malformed_record_comes_as_soon_as_it_is_its_partitions_next() -> None:
+    bad = Malformed(raw=b"?", error="unreadable")
+    items = {
+        TopicPartition("a", 0): [Event(id="a", time=5.0, features={}), bad],
+        TopicPartition("b", 0): [Event(id="b", time=6.0, features={})],
+    }
+    assert [getattr(record.item, "id", "bad") for record in drain(MergedSource(ListSource(items)))] == [
+        "a",
+        "bad",
+        "b",
+    ]
+
+
+def test_reading_ahead_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="ahead is 0"):
+        MergedSource(source({TopicPartition("a", 0): [1]}), ahead=0)
