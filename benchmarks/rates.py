@@ -70,7 +70,8 @@ def _merge(
                 touched[row] = label_time[r]
             known += 1
         for a in range(h):
-            all_0, all_1 = total[0, a, 0], total[0, a, 1]
+            fade = np.exp((touched[0] - time[i]) / horizons[a])  # row 0 holds all events together
+            all_0, all_1 = total[0, a, 0] * fade, total[0, a, 1] * fade
             base = (all_1 + 0.5) / (all_0 + all_1 + 1.0)
             for j in range(k):
                 row = codes[i, j]
