@@ -48,7 +48,7 @@ class PendingForecasts(Generic[P]):
     >>> pending.match(Label(id="b", time=61.0, label=0)) is None  # held back: its event has not come
     True
     >>> pending.put("b", "forecast of b", time=62.0)
-    Label(id='b', time=61.0, label=0)
+    Label(id='b', time=61.0, label=0, weight=1.0)
     """
 
     def __init__(

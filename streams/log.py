@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,28 +63,38 @@ class EmbeddedLog:
         self._connection: sqlite3.Connection | None = None
         with self._told():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(
+            self._connection = sqlite3.connect(
                 self.path, timeout=busy_timeout, isolation_level=None, check_same_thread=False
             )
-            self._connection = connection
-            self._open(connection)
+        try:
+            with self._told():
+                self._prepare(self._connection, time.monotonic() + busy_timeout)
+        except BaseException:
+            self.close()
+            raise
 
-    def _open(self, connection: sqlite3.Connection) -> None:
-        if self.path.exists() and self.path.stat().st_size:
-            (found,) = connection.execute("PRAGMA application_id").fetchone()
-            tables = {
-                name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
-            }
-            if tables and found != _APPLICATION:
-                connection.close()
-                raise LogDamaged(
-                    f"{self.path} is an SQLite database with the tables {sorted(tables)}, "
-                    "not an embedded log; pass another path"
-                )
-        connection.execute("PRAGMA journal_mode = WAL")
+    def _prepare(self, connection: sqlite3.Connection, deadline: float) -> None:
+        """Make an empty file a log, or see that the file is one; an existing log is not written to."""
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+        (found,) = connection.execute("PRAGMA application_id").fetchone()
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")]
+        if found == _APPLICATION and "records" in tables:
+            return
+        if tables and tables != ["records"]:
+            raise LogDamaged(
+                f"{self.path} is an SQLite database with the tables {sorted(tables)}, "
+                "not an embedded log; pass another path"
+            )
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                break
+            except sqlite3.OperationalError as error:  # SQLite does not wait here by itself
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
         connection.execute(_SCHEMA)
+        connection.execute(f"PRAGMA application_id = {_APPLICATION}")
 
     @contextmanager
     def _told(self) -> Iterator[None]:

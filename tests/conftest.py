@@ -113,7 +113,9 @@ def _distribution(home: Path, data: Path) -> Iterator[str]:
     )
     cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     format_log = [str(home / "bin/kafka-storage.sh"), "format", "-t", cluster, "-c", str(settings)]
-    subprocess.run(format_log, check=True, capture_output=True)
+    formatted = subprocess.run(format_log, capture_output=True, text=True)
+    if formatted.returncode:
+        raise RuntimeError(f"the broker's log was not formatted: {formatted.stdout}{formatted.stderr}")
     with _running([str(home / "bin/kafka-server-start.sh"), str(settings)], port, data):
         yield f"127.0.0.1:{port}"
 

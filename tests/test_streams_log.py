@@ -68,6 +68,31 @@ def test_a_writer_that_expects_another_end_is_told(path: Path) -> None:
             log.append_many("events", 0, rows("c"), at=1)
 
 
+def test_processes_that_open_a_new_log_at_the_same_time_all_succeed(path: Path) -> None:
+    code = (
+        "import sys; from streams.log import EmbeddedLog; "
+        "EmbeddedLog(sys.argv[1]).append('events', 0, 'a', 0.0, b'x')"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    started = [subprocess.Popen(command) for _ in range(3)]
+    assert [process.wait() for process in started] == [0, 0, 0]
+    with EmbeddedLog(path) as log:
+        assert log.end_offset("events") == 3
+
+
+def test_opening_a_log_again_does_not_wait_for_its_writer(path: Path) -> None:
+    with EmbeddedLog(path) as log:
+        log.append_many("events", 0, rows("a"))
+        writer = sqlite3.connect(path, isolation_level=None)
+        writer.execute("BEGIN IMMEDIATE")
+        with EmbeddedLog(path, busy_timeout=0.0) as reader:
+            assert reader.end_offset("events") == 1
+        with pytest.raises(TimeoutError, match="another process has been writing"):
+            EmbeddedLog(path, busy_timeout=0.0).append("events", 0, "b", 0.0, b"x")
+        writer.execute("ROLLBACK")
+        writer.close()
+
+
 def test_several_writers_never_share_an_offset(path: Path) -> None:
     EmbeddedLog(path).close()
 
