@@ -24,11 +24,12 @@ def run() -> Findings:
         about="Seconds until a fresh process is done; median and slowest of five, with warm file caches.",
         columns={"what": 0, "median s": 2, "slowest s": 2},
     )
-    command = str(Path(sys.executable).with_name("everlearn"))
+    script = Path(sys.executable).with_name("everlearn")
+    command = [str(script)] if script.exists() else [sys.executable, "-m", "engine.cli"]
     kernels = "from engine.learner import warmup; warmup()"
     _measure(found, "python -c pass", [sys.executable, "-c", "pass"])
     _measure(found, "import engine", [sys.executable, "-c", "import engine"])
-    _measure(found, "everlearn --help", [command, "--help"])
+    _measure(found, "everlearn --help", [*command, "--help"])
     _measure(found, "import engine, learn one event (kernels cached)", [sys.executable, "-c", ONE_EVENT])
     _measure(found, "kernels from the cache", [sys.executable, "-c", kernels])
     with tempfile.TemporaryDirectory() as empty:

@@ -148,6 +148,17 @@ def test_the_command_writes_the_promised_fields(csv: Path, tmp_path: Path) -> No
     assert figures["accuracy"] > 0.8
 
 
+def test_features_that_give_the_label_away_are_named(csv: Path, tmp_path: Path) -> None:
+    out = tmp_path / "figures.json"
+    code, text = call(str(csv), "--target", "y", "--limit", "60", "--json", str(out))
+    assert code == 0, text
+    assert "'price' alone tells the label (one threshold, 100.00%)" in text
+    assert json.loads(out.read_text())["suspicious_features"] == ["a", "price"]
+    code, text = call(str(csv), "--target", "price", "--ignore", "y", "--limit", "60")
+    assert "'a' alone tells the label (a straight line" in text
+    assert "'kind'" not in text
+
+
 def test_a_target_with_fractions_is_a_regression(csv: Path, tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
     code, text = call(str(csv), "--target", "price", "--ignore", "y", "--json", str(out))

@@ -69,8 +69,14 @@ def evaluate(
     options: dict[str, Any] = {"seed": seed, "label_history": label_history}
     if keys:
         options["keys"] = tuple(keys)
+    from engine.evaluate.leaks import suspects
+
+    leaks = suspects(table)
+    for suspect in leaks:
+        typer.secho(f"Note: {suspect}", err=True, fg=typer.colors.YELLOW)
     run = _run(table, task or table.task, options, limit)
     figures = fields(table, run, seed, label_history)
+    figures["suspicious_features"] = [suspect.feature for suspect in leaks]
     if json_file is not None:
         try:
             json_file.parent.mkdir(parents=True, exist_ok=True)
