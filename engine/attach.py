@@ -115,9 +115,10 @@ def _journal(asked: Attachment) -> Journal:
 
 def _loop(asked: Attachment, journal: Journal, store: CheckpointStore) -> Loop:
     from engine.evaluate.metrics import PrequentialMetrics
-    from engine.learner import OnlineClassifier, OnlineRegressor
+    from engine.learner import OnlineClassifier, OnlineRegressor, warmup
     from engine.run import Loop, Shard
 
+    warmup()
     options: dict[str, Any] = {"seed": asked.seed, "keys": asked.keys, "label_history": asked.label_history}
     classify = asked.task == "classification"
     model = OnlineClassifier(**options) if classify else OnlineRegressor(**options)

@@ -141,11 +141,17 @@ def run_demo(demo: Demo, view: View) -> bool:
                 return _Run(demo, journal, total, view, beside).to_the_end(stop)
 
 
-def _write(demo: Demo, journal: Journal, view: View) -> int:
-    """Write what is missing of the flights; how many labels there are to come."""
-    from streams.flights import EVENTS, LABELS, write_flights
+def _prepare(journal: Journal) -> None:
+    from streams.flights import EVENTS, LABELS
 
     journal.prepare([EVENTS, LABELS, FORECASTS])
+
+
+def _write(demo: Demo, journal: Journal, view: View) -> int:
+    """Write what is missing of the flights; how many labels there are to come."""
+    from streams.flights import LABELS, write_flights
+
+    _prepare(journal)
     with journal.log() as log:
         events, labels = write_flights(log, demo.months)
         if events or labels:
@@ -175,6 +181,8 @@ def _begin(demo: Demo) -> None:
         raise DemoError(
             f"{demo.folder}: holds {sorted(others)[0]!r} and is not a demo's folder; use another --out"
         )
+    if demo.broker is not None:
+        _prepare(open_journal(demo))  # where no broker answers, nothing has begun
     _replace(path, json.dumps(demo.identity))
     crash_point("demo.begun")
 
@@ -215,10 +223,11 @@ class _Run:
     ) -> None:
         from engine.checkpoint import CheckpointStore
         from engine.evaluate.metrics import PrequentialMetrics
-        from engine.learner import OnlineClassifier
+        from engine.learner import OnlineClassifier, warmup
         from engine.run import Loop, Shard
         from engine.witness import Witness
 
+        warmup()  # compiling is no part of any event's latency
         self.demo, self.journal, self.view, self.beside = demo, journal, view, beside
         self.total = total
         shard = Shard(

@@ -1,0 +1,204 @@
+"""The command line: quick help, clear errors, attach and go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.checkpoint import CheckpointStore
+from engine.cli import main
+from streams.codecs import encode_event, encode_label
+from streams.event import Event, Label
+from streams.log import EmbeddedLog
+
+
+def everlearn(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    """Run the command line in this process: exit code, what it printed, its errors."""
+    before = sys.argv
+    sys.argv = ["everlearn", *arguments]
+    try:
+        main()
+        code: Any = 0
+    except SystemExit as end:
+        code = end.code or 0
+    finally:
+        sys.argv = before
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def write_log(path: Path, n: int = 200, start: int = 0) -> None:
+    """Events, their labels some events later, and one record that is neither."""
+    chance = random.Random(start)
+    with EmbeddedLog(path) as log:
+        for i in range(start, start + n):
+            x = {"a": chance.gauss(0, 1), "shop": chance.choice(["n", "s"])}
+            event = Event(id=str(i), time=float(i), features=x)
+            log.append("orders", 0, event.id, event.time, encode_event(event))
+            label = Label(id=str(i), time=i + 5.5, label=bool(x["a"] > 0))
+            log.append("paid", 0, label.id, label.time, encode_label(label))
+        log.append("orders", 0, "?", start + n, b"{broken")
+
+
+def attach_arguments(folder: Path, *more: str) -> list[str]:
+    arguments = ["run", "--log", str(folder / "log.sqlite"), "--snapshots", str(folder / "snapshots")]
+    return [*arguments, "--events", "orders", "--labels", "paid", "--key", "shop", *more]
+
+
+def read(folder: Path, topic: str) -> list[dict[str, Any]]:
+    with EmbeddedLog(folder / "log.sqlite") as log:
+        return [json.loads(row.value) for row in log.read(topic, 0, 0, 10_000)]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys; from engine.cli import app; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"torch", "numba", "numpy", "river", "kafka", "pyarrow", "pandas", "rich.live"}
+    assert heavy & set(found.stdout.split()) == set()
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = everlearn("--help", capsys=capsys)
+    assert code == 0
+    assert {"demo", "run", "evaluate", "checkpoint", "doctor", "warmup"} <= set(out.split())
+
+
+def test_run_answers_learns_and_keeps_what_it_cannot_use(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_log(tmp_path / "log.sqlite")
+    more = ["--from", "beginning", "--bounded", "--dead", "orders.dead"]
+    code, out, err = everlearn(*attach_arguments(tmp_path, *more), capsys=capsys)
+    assert code == 0, err
+    assert "finished: 200 events, 200 labels learned, 1 records refused" in " ".join(out.split())
+    answers = read(tmp_path, "orders.forecasts")
+    assert [answer["id"] for answer in answers] == [str(i) for i in range(200)]
+    assert set(answers[-1]["probabilities"]) == {"true", "false"}
+    [dead] = read(tmp_path, "orders.dead")
+    assert dead["record"] == "{broken"
+
+
+def test_run_goes_on_with_what_has_come_since(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_log(tmp_path / "log.sqlite")
+    assert everlearn(*attach_arguments(tmp_path, "--from", "beginning", "--bounded"), capsys=capsys)[0] == 0
+    write_log(tmp_path / "log.sqlite", start=200)
+    code, out, err = everlearn(*attach_arguments(tmp_path, "--bounded"), capsys=capsys)
+    assert code == 0, err
+    assert "goes on from" in out
+    assert len(read(tmp_path, "orders.forecasts")) == 400
+
+
+def test_a_live_run_answers_what_comes_until_sigterm_and_leaves_a_snapshot(tmp_path: Path) -> None:
+    write_log(tmp_path / "log.sqlite", n=20)
+    arguments = attach_arguments(tmp_path, "--from", "beginning")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "engine.cli", *arguments], stdout=subprocess.PIPE, text=True
+    )
+    wait_for_answers(tmp_path, 20)
+    write_log(tmp_path / "log.sqlite", n=20, start=20)
+    wait_for_answers(tmp_path, 40)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "stopped: 40 events" in out
+    latest = CheckpointStore(tmp_path / "snapshots").latest()
+    assert latest is not None
+    assert latest.meta["cursor"] == 40
+
+
+def wait_for_answers(folder: Path, count: int) -> None:
+    deadline = time.monotonic() + 120
+    while len(read(folder, "orders.forecasts")) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "--events", "e", "--snapshots", "s", "--log", "no.sqlite"], "--from is not given"),
+        (["run", "--events", "e", "--snapshots", "s", "--log", "no.sqlite", "--from", "end"], "no such file"),
+        (["run", "--events", "e", "--snapshots", "s", "--from", "end"], "one of --log FILE and --broker"),
+        (["run", "--events", "e", "--snapshots", "s", "--from", "end", "--log", "text"], "text"),
+        (["run", "--events", "e", "--snapshots", "s", "--from", "end", "--broker", "127.0.0.1:1"], "broker"),
+        (["demo", "--out", "text"], "cannot be used as a folder"),
+        (["checkpoint", "ls", "nothing"], "holds no snapshot"),
+        (["checkpoint", "verify", "nothing"], "no such file"),
+        (["checkpoint", "verify", "text"], "not a checkpoint"),
+        (["checkpoint", "inspect", "text"], "not a checkpoint"),
+        (["evaluate", "nothing.csv"], "nothing.csv"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_work_is_one_line_and_exit_code_2(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text").write_text("this is neither a log nor a checkpoint, merely text\n" * 9)
+    code, _, err = everlearn(*arguments, capsys=capsys)
+    assert code == 2
+    assert said in err
+    assert len(err.splitlines()) == 1
+    assert "Traceback" not in err
+
+
+def test_a_snapshot_can_be_listed_inspected_and_verified(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_log(tmp_path / "log.sqlite", n=20)
+    everlearn(*attach_arguments(tmp_path, "--from", "beginning", "--bounded"), capsys=capsys)
+    folder = tmp_path / "snapshots"
+    _, listed, _ = everlearn("checkpoint", "ls", str(folder), capsys=capsys)
+    newest = folder / listed.splitlines()[-1].split()[0]
+    _, shown, _ = everlearn("checkpoint", "inspect", str(newest), capsys=capsys)
+    assert json.loads(shown)["counts"]["events"] == 20
+    assert ["orders", 0, 21] in json.loads(shown)["positions"]
+    assert everlearn("checkpoint", "verify", str(folder), capsys=capsys)[0] == 0
+    newest.write_bytes(newest.read_bytes()[:-1])
+    code, out, err = everlearn("checkpoint", "verify", str(folder), capsys=capsys)
+    assert code == 2
+    assert newest.name in err
+    assert "whole" in out
+
+
+def test_snapshots_of_other_options_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_log(tmp_path / "log.sqlite", n=20)
+    everlearn(*attach_arguments(tmp_path, "--from", "beginning", "--bounded"), capsys=capsys)
+    code, _, err = everlearn(*attach_arguments(tmp_path, "--bounded", "--seed", "3"), capsys=capsys)
+    assert code == 2
+    assert "seed is 0 there, asked for 3" in err
+
+
+def test_doctor_finds_what_is_there_and_what_lacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert everlearn("doctor", "--out", str(tmp_path), capsys=capsys)[0] == 0
+    code, out, _ = everlearn("doctor", "--broker", "127.0.0.1:1", capsys=capsys)
+    assert code == 2
+    assert "NO  broker" in out
+
+
+def test_warmup_says_how_long_it_took(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = everlearn("warmup", capsys=capsys)
+    assert code == 0
+    assert "kernels" in out
+
+
+def test_the_module_can_be_run_as_a_command() -> None:
+    environment = {**os.environ, "COLUMNS": "100"}
+    command = [sys.executable, "-m", "engine.cli", "--help"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert "Learns from live data streams" in found.stdout
