@@ -159,3 +159,16 @@ def test_an_appender_that_expects_another_end_is_told(broker: str, events: str) 
 def test_a_sink_names_a_partition_that_the_topic_lacks(broker: str, events: str) -> None:
     with pytest.raises(ValueError, match=r"partition is 3, but .* has the partitions \[0\]"):
         KafkaSink(broker, events, 3)
+
+
+def test_records_that_vanish_while_a_source_reads_are_an_error(
+    broker: str, events: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = KafkaSource(broker, events, start="beginning")
+    everything = ({TopicPartition(events, 0): 0}, {TopicPartition(events, 0): 10**6})
+    monkeypatch.setattr(source, "_bounds", lambda: everything)  # as the broker answered before the loss
+    source.seek({TopicPartition(events, 0): 5000})
+    with pytest.raises(PositionLost, match="no longer holds what comes next"):
+        for _ in range(20):
+            source.poll(10, 1.0)
+    source.close()
