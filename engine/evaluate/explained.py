@@ -9,17 +9,22 @@ from typing import Any
 from engine.evaluate.words import moment, number
 
 
-def decisions(explained: list[Mapping[str, Any]]) -> str:
-    """The cards of these decisions, in the form that `engine.evaluate.report` describes; text for none."""
+def decisions(explained: list[Mapping[str, Any]], target: str = "") -> str:
+    """The cards of these decisions, in the form that `engine.evaluate.report` describes; "" for none.
+
+    target: the label's name, put before its values.
+    """
+    name = f"{target} = " if target else ""
     if not explained:
         return ""
     return (
         '<h2>Decisions, explained</h2><p class="about">What was known, who said what, which experience came '
-        "to mind, and what happened in the end.</p>" + "".join(_decision(decision) for decision in explained)
+        "to mind, and what happened in the end.</p>"
+        + "".join(_decision(decision, name) for decision in explained)
     )
 
 
-def _decision(decision: Mapping[str, Any]) -> str:
+def _decision(decision: Mapping[str, Any], name: str) -> str:
     forecast, outcome = decision.get("forecast"), decision.get("outcome")
     title = decision.get("title") or decision.get("id") or "an event"
     verdict = ""
@@ -29,11 +34,11 @@ def _decision(decision: Mapping[str, Any]) -> str:
             right = max(forecast, key=lambda label: forecast[label]) == str(outcome)
             word = "right" if right else "wrong"
             css = "better" if right else "worse"
-            verdict = f'<span class="verdict {css}">{word}: {escape(str(outcome))} came{known}</span>'
+            verdict = f'<span class="verdict {css}">{word}: {escape(f"{name}{outcome}")} came{known}</span>'
         else:
             verdict = f'<span class="verdict">{number(outcome)} came{known}</span>'
     answer = (
-        "".join(_bar(str(label), p, str(label) == str(outcome)) for label, p in _top(forecast, 6))
+        "".join(_bar(f"{name}{label}", p, str(label) == str(outcome)) for label, p in _top(forecast, 6))
         if isinstance(forecast, Mapping)
         else f"<p>forecast <b>{number(forecast)}</b></p>"
     )

@@ -42,7 +42,7 @@ def render(report: Mapping[str, Any]) -> str:
             _curves(learners),
             _weights(learners),
             f'<div class="pair">{_calibration(learners)}{_latency(learners)}</div>',
-            decisions(report.get("decisions", [])),
+            decisions(report.get("decisions", []), str(stream.get("target") or "")),
             _footer(report.get("wall_clock", {})),
         )
     )
