@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from engine.core import Core
+from engine.encoders.fields import usable
 from engine.kernels import FORECAST, LEARN, OBSERVE
 
 F64 = NDArray[np.float64]
@@ -31,9 +32,17 @@ def column(values: Any, n: int, name: str, default: float) -> F64:
     """(n,) float64 of times or weights; the default where nothing was given."""
     if values is None:
         return np.full(n, default)
-    array = np.ascontiguousarray(values, np.float64)
-    if array.shape != (n,):
-        raise ValueError(f"{name} has shape {array.shape}; expected ({n},), one number per row of X")
+    array = np.asarray(values)
+    if array.shape != (n,) or array.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{name} has shape {array.shape} and type {array.dtype}; expected ({n},), one number per row of X"
+        )
+    array = np.array(array, np.float64, order="C")  # a copy: read-only arrays would compile another kernel
+    wrong = np.isinf(array) if name == "times" else ~(np.isfinite(array) & (array >= 0.0))
+    if wrong.any():
+        at = int(wrong.argmax())
+        wanted = "finite seconds, NaN where unknown" if name == "times" else "finite numbers of at least 0"
+        raise ValueError(f"{name}[{at}] is {array[at]}; expected {wanted}")
     return array
 
 
@@ -44,8 +53,8 @@ def row_dict(row: NDArray[Any]) -> dict[Hashable, Any]:
 
 def slotted(core: Core, X: NDArray[Any]) -> F64 | None:
     """X by slots, (n, F) float64 with NaN for missing and infinite; None while a column has no slot."""
-    flat = X.reshape(len(X), -1)
-    width = flat.shape[1]
+    width = math.prod(X.shape[1:])
+    flat = X.reshape(len(X), width)
     if X.ndim > 2:
         slots = core.fields.slots
         found = [slots.get((0, j), -1) for j in range(width)]
@@ -59,7 +68,7 @@ def slotted(core: Core, X: NDArray[Any]) -> F64 | None:
         at = maybe
     values = np.full((len(X), core.sizes.features), np.nan)
     values[:, at] = flat
-    values[np.isinf(values)] = np.nan
+    usable(values)
     return values
 
 

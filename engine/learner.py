@@ -8,6 +8,7 @@ import numbers
 import os
 import threading
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -16,16 +17,18 @@ from river import base
 
 from engine import arrays
 from engine.core import Core
+from engine.encoders.fields import LARGEST, as_float
 from engine.explain import explain, expert_weights
 from engine.forecast import Forecast, pack, unpack
 from engine.names import plain
-from engine.options import HOUR, Options, key_fields
+from engine.options import HOUR, Options, key_fields, numbers_of
 
 if TYPE_CHECKING:
     import torch
 
 F64 = NDArray[np.float64]
 Features = Mapping[Hashable, Any]
+_CHANGEABLE = (np.ndarray, list, tuple)  # may hold other numbers by the time the label comes
 
 
 class _Face:
@@ -36,9 +39,9 @@ class _Face:
 
     def _start(self, core: Core | None = None) -> None:
         options: dict[str, Any] = {name: getattr(self, name, 2) for name in Options.__dataclass_fields__}
-        options["keys"] = key_fields(options["keys"] or ())
+        options["keys"] = () if options["keys"] is None else key_fields(options["keys"])
         for name in ("horizons", "category_horizons"):
-            options[name] = tuple(options[name])
+            options[name] = numbers_of(name, options[name])
         self._core = core or Core(Options(**options), regression=self._regression)
         self._lock = threading.RLock()
         self._last: tuple[Any, Any, Any, Any, Forecast] | None = None
@@ -55,10 +58,7 @@ class _Face:
         with self._lock:
             kept = self._core.forecast(x, id, time)
             state = self._core.state.tally
-            try:
-                known = dict(x)
-            except (TypeError, ValueError):
-                known = None  # type: ignore[assignment]
+            known = None if any(isinstance(value, _CHANGEABLE) for value in x.values()) else dict(x)
             self._last = (known, time, int(state[4]), int(state[0]), kept)
             return kept
 
@@ -79,10 +79,11 @@ class _Face:
         """Forecast, observe and learn one labelled event."""
         with self._lock:
             target, weight = self._checked(y), _checked_weight(w)
-            kept = self._again(x, time)
+            kept = self._again(x, _checked_time(time))
             if kept is None:
                 kept = self._core.forecast(x, id, _checked_time(time))
-            kept.id = id
+            else:  # the one that was handed out stays as it is
+                kept = replace(kept, id=id, record=kept.record.copy())
             self._last = None
             self._core.learn(kept, target, weight)
 
@@ -94,11 +95,7 @@ class _Face:
         state = self._core.state.tally
         if stamp != state[4] or seen != state[0] or when != time or kept.sizes != self._core.sizes:
             return None
-        try:
-            same = known == x
-        except ValueError:  # arrays in the event have no single truth value
-            return None
-        return kept if same and not kept.observed else None
+        return kept if known is not None and known == x and not kept.observed else None
 
     def explain_one(self, x: Features, time: float | None = None) -> dict[str, Any]:
         """What a forecast for x rests on: experts with weights, recalled experiences, outcome statistics."""
@@ -192,7 +189,7 @@ class _Face:
             )
         try:
             return cls.from_state(tensors, meta["model"])
-        except (KeyError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise checkpoint.CheckpointError(f"{os.fspath(path)}: {error}") from error
 
     def pack(self, forecasts: Sequence[Forecast]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -282,7 +279,7 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
         self.recall = recall
         self.metric = metric
         self.label_history = label_history
-        self.keys = keys or None
+        self.keys = keys
         self.horizons = horizons
         self.category_horizons = category_horizons
         self.max_features = max_features
@@ -339,9 +336,22 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
     def _checked_all(self, labels: list[Any]) -> list[Any]:
         checked: dict[Any, Any] = {}
         new = 0
-        for label in set(labels):
+        text: bool | None = None
+        for label in labels:
+            try:
+                if label in checked:
+                    continue
+            except TypeError:
+                pass  # `_checked` says what is wrong
             checked[label] = self._checked(label)
             new += checked[label] not in self._core.classes
+            if text is None:
+                text = isinstance(checked[label], str)
+            if text != isinstance(checked[label], str):
+                raise TypeError(
+                    f"y holds {label!r} of type {type(label).__name__} beside {labels[0]!r} of type "
+                    f"{type(labels[0]).__name__}; convert it so that all labels are of one type"
+                )
         if len(self._core.classes) + new > self.max_classes:
             raise ValueError(self._too_many(f"{new} new labels"))
         return [checked[label] for label in labels]
@@ -423,7 +433,7 @@ class OnlineRegressor(_Face, base.Regressor):  # type: ignore[misc]
         self.recall = recall
         self.metric = metric
         self.label_history = label_history
-        self.keys = keys or None
+        self.keys = keys
         self.horizons = horizons
         self.category_horizons = category_horizons
         self.max_features = max_features
@@ -462,27 +472,33 @@ class OnlineRegressor(_Face, base.Regressor):  # type: ignore[misc]
                 f"the target is {target!r} of type {type(target).__name__}; expected a number; "
                 "use OnlineClassifier for classes"
             )
-        if not math.isfinite(target):
-            raise ValueError(f"the target is {target!r}; expected a finite number")
-        return float(target)
+        value = as_float(target)
+        if not abs(value) <= LARGEST:
+            raise ValueError(f"the target is {target!r}; expected a finite number within ±{LARGEST:g}")
+        return value
 
 
 def _checked_time(time: float | None) -> float | None:
     if time is None:
         return None
-    value = float(time)
-    if math.isnan(value):
-        return None
-    if math.isinf(value):
-        raise ValueError(f"time is {time!r}; expected seconds, finite, or None")
-    return value
+    value = _number(time)
+    if value is None or math.isinf(value):
+        raise ValueError(f"time is {time!r} of type {type(time).__name__}; expected seconds, finite, or None")
+    return None if math.isnan(value) else value
 
 
 def _checked_weight(w: float) -> float:
-    value = float(w)
-    if not math.isfinite(value) or value < 0:
+    value = _number(w)
+    if value is None or not math.isfinite(value) or value < 0:
         raise ValueError(f"the weight w is {w!r}; expected a finite number of at least 0")
     return value
+
+
+def _number(value: Any) -> float | None:
+    """As float64; None for what is no number (text that looks like one included)."""
+    if type(value) is float:
+        return value
+    return as_float(value) if isinstance(value, (numbers.Real, np.number)) else None
 
 
 def warmup() -> float:

@@ -54,13 +54,15 @@ class Options:
                 raise ValueError(f"{name} is {value!r}; expected True or False")
         from engine.rules.local import ACTIVATIONS
 
-        if self.activation not in ACTIVATIONS:
+        if not isinstance(self.activation, str) or self.activation not in ACTIVATIONS:
             raise ValueError(
                 f"activation is {self.activation!r}; expected one of {', '.join(sorted(ACTIVATIONS))}"
             )
         for name, low in (("horizons", 0.0), ("category_horizons", 500.0)):
             value = getattr(self, name)
-            if not value or not all(isinstance(h, (int, float)) and h >= low and h > 0 for h in value):
+            if not value or not all(
+                isinstance(h, (int, float)) and not isinstance(h, bool) and h >= low and h > 0 for h in value
+            ):
                 raise ValueError(f"{name} is {value!r}; expected numbers above 0 and at least {low:g}")
 
     def to_json(self) -> dict[str, Any]:
@@ -86,4 +88,19 @@ def key_fields(keys: Any) -> tuple[KeyField, ...]:
         raise ValueError(
             f"keys is {keys!r}; expected a tuple of field names, such as ('carrier', ('carrier', 'origin'))"
         )
-    return tuple(tuple(key) if isinstance(key, list) else key for key in keys)
+    fields = tuple(tuple(key) if isinstance(key, list) else key for key in keys)
+    for key in fields:
+        try:
+            hash(key)
+        except TypeError:
+            raise ValueError(
+                f"keys holds {key!r} of type {type(key).__name__}; expected field names or tuples of them"
+            ) from None
+    return fields
+
+
+def numbers_of(name: str, values: Any) -> tuple[float, ...]:
+    """The constructor's `horizons` or `category_horizons` as a tuple; ValueError where it is no sequence."""
+    if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
+        raise ValueError(f"{name} is {values!r}; expected a sequence of numbers, such as (3600.0, 86400.0)")
+    return tuple(values)

@@ -11,15 +11,17 @@ import math
 import numbers
 import zlib
 from collections.abc import Hashable, Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.names import from_json, to_json
+from engine.names import from_json, plain, to_json
 
 ONE_HOT = 16
 MAX_ROWS = 65_536
+LARGEST = 1e100  # beyond, squares overflow: a number as large is taken as infinite
 
 Slot = tuple[Hashable, str | int | None]
 
@@ -30,7 +32,23 @@ class FeatureError(TypeError):
 
 def order(name: Hashable) -> tuple[str, Any]:
     """New names inside one event take slots in sorted order of (type, name)."""
+    name = plain(name)
     return type(name).__name__, name if isinstance(name, (str, int, float)) else repr(name)
+
+
+def as_float(value: Any) -> float:
+    """A number as float64, infinite where it is too large for that."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def usable(values: NDArray[np.float64]) -> int:
+    """Turn infinite numbers, and those beyond ±1e100, into NaN (missing); how many there were."""
+    bad = np.abs(values) > LARGEST
+    values[bad] = np.nan
+    return int(bad.sum())
 
 
 def stable_hash(name: Any, buckets: int) -> int:
@@ -42,14 +60,16 @@ class Encoded:
     """One event's fields: values (F,) float64 with NaN for missing, and what has no slot or row yet.
 
     categories: (field, value) per categorical field that is present. unknown: slots to be made, with values.
+    shared: slot → values of names past `max_features` that fall on it. bad: infinite numbers, taken as missing.
     """
 
-    __slots__ = ("bad", "categories", "unknown", "values")
+    __slots__ = ("bad", "categories", "shared", "unknown", "values")
 
     def __init__(self, values: NDArray[np.float64]) -> None:
         self.values = values
         self.categories: dict[Hashable, str] = {}
         self.unknown: dict[Slot, float] = {}
+        self.shared: dict[int, list[float]] = {}
         self.bad = 0
 
 
@@ -73,56 +93,68 @@ class Fields:
         values = np.full(self.size, np.nan)
         encoded = Encoded(values)
         numeric = self.numeric
+        if not isinstance(x, Mapping) and not hasattr(x, "items"):
+            raise FeatureError(
+                f"the event is {x!r} of type {type(x).__name__}; expected a mapping of names to values; "
+                "rows of arrays go to test_then_train and predict_proba or predict"
+            )
         for name, value in x.items():
             kind = type(value)
             slot = numeric.get(name)
             if slot is not None and (kind is float or kind is int or kind is bool):
-                values[slot] = value
+                try:
+                    values[slot] = value
+                except OverflowError:
+                    values[slot] = as_float(value)
             else:
                 self._place(encoded, name, value)
-        finite = np.isfinite(values)
-        if not finite.all():
-            bad = np.isinf(values)
-            encoded.bad = int(bad.sum())
-            values[bad] = np.nan
+        for at, more in encoded.shared.items():  # sorted: the order of names in the event must not matter
+            own = float(values[at])
+            values[at] = sum(sorted(more if math.isnan(own) else [own, *more]))
+        if not (np.abs(values) <= LARGEST).all():
+            encoded.bad += usable(values)
         return encoded
 
     def _place(self, encoded: Encoded, name: Hashable, value: Any) -> None:
         if value is None:
             return
-        if isinstance(value, (bool, np.bool_, numbers.Real, np.number)):
-            self._put(encoded, (name, None), float(value))
+        if isinstance(value, (bool, np.bool_, numbers.Real, np.floating, np.integer)):
+            self._put(encoded, (name, None), as_float(value))
         elif isinstance(value, str):
             self._category(encoded, name, value)
         elif isinstance(value, (np.ndarray, list, tuple)):
-            array = np.asarray(value)
+            try:
+                array = np.asarray(value)
+            except ValueError:
+                raise FeatureError(
+                    f"feature {name!r} holds lists of different lengths; expected an array of numbers"
+                ) from None
             if array.dtype.kind not in "biuf":
                 raise FeatureError(
                     f"feature {name!r} holds an array of {array.dtype}; expected numbers; convert it first"
                 )
             for index, element in enumerate(array.astype(np.float64).ravel().tolist()):
                 self._put(encoded, (name, index), element)
-        elif hasattr(value, "timestamp"):
-            self._put(encoded, (name, None), float(value.timestamp()))
+        elif isinstance(value, datetime):
+            self._put(encoded, (name, None), value.timestamp() if value == value else math.nan)
         else:
             raise FeatureError(
                 f"feature {name!r} is {value!r} of type {type(value).__name__}; expected a number, a boolean, "
-                "a string, None or an array of numbers; convert or leave out the field"
+                "a string, a datetime, None or an array of numbers; convert or leave out the field"
             )
 
     def _put(self, encoded: Encoded, slot: Slot, value: float) -> None:
         at = self.slots.get(slot)
-        if at is None and self.size >= self.max_features:
-            at = stable_hash(slot, self.max_features)
-            if not math.isnan(encoded.values[at]):
-                value += float(encoded.values[at])
-        if at is None:
-            if math.isinf(value):
-                encoded.bad += 1
-                value = math.nan
-            encoded.unknown[slot] = value
-        else:
+        if at is not None:
             encoded.values[at] = value
+            return
+        if abs(value) > LARGEST:
+            encoded.bad += 1
+            value = math.nan
+        if self.size < self.max_features:
+            encoded.unknown[slot] = value
+        elif not math.isnan(value):
+            encoded.shared.setdefault(stable_hash(slot, self.max_features), []).append(value)
 
     def _category(self, encoded: Encoded, name: Hashable, value: str) -> None:
         encoded.categories[name] = value
