@@ -202,7 +202,11 @@ def _curves(learners: Mapping[str, Any]) -> str:
     )
     drifts = next(iter(learners.values())).get("drifts") or {}
     found = drifts.get("count", 0)
-    dashed = f" Dashed lines: {found} moments at which its losses rose for good." if found else ""
+    dashed = (
+        f" Dashed lines: {found} moments at which its losses rose and stayed high for a while."
+        if found
+        else ""
+    )
     return (
         '<h2>Over time</h2><p class="about">Each point is one window of the stream, not an average since the '
         f"start.{dashed}</p>"

@@ -42,6 +42,7 @@
       series: [
         { label: timed ? "time (UTC)" : "events", ...(timed ? { value: "{YYYY}-{MM}-{DD} {HH}:{mm}" } : {}) },
         ...series.map((s) => ({ label: s.label, stroke: colour(s.colour), width: s.wide ? 2.5 : 1.6, spanGaps: true,
+          dash: s.colour >= 8 ? [6, 4] : undefined,
           points: { show: false }, value: (_, v) => shown(v) })),
       ],
       hooks: { draw: [(u) => {
