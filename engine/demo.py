@@ -241,7 +241,7 @@ class _Run:
             journal.sink(FORECASTS),
             CheckpointStore(demo.folder / "snapshots"),
             config=demo.identity,
-            every_records=20_000 if demo.limit is None else 500,
+            every_records=20_000 if demo.limit is None else max(demo.limit // 8, 1),
             on_batch=self._tick,
         )
         self.speed = _Speed(demo.folder / "speed.json")
