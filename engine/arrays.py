@@ -107,7 +107,7 @@ def test_then_train(core: Core, X: NDArray[Any], targets: Sequence[Any], times: 
     while at < n:
         end = at
         limit = min(n, at + CHUNK)
-        values = slotted(core, X[at:limit])
+        values = None if core.overdue.waiting else slotted(core, X[at:limit])
         if values is not None:
             end = limit if core.regression else first_new_class(core, targets, at, limit)
         if values is None or end == at:

@@ -15,6 +15,8 @@ SOURCES = (
     "engine/kernels.py",
     "engine/layout.py",
     "engine/mixing.py",
+    "engine/network.py",
+    "engine/newton.py",
     "engine/rules/local.py",
     "memory/neighbours.py",
     "memory/rates.py",

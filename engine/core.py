@@ -14,10 +14,11 @@ from engine import compiled, forecast, kernels, state
 from engine.encoders.fields import Encoded, Fields, row_of
 from engine.forecast import Forecast
 from engine.kernels import FORECAST, LEARN, OBSERVE, Settings
-from engine.layout import Sizes
+from engine.layout import OBSERVED, Sizes
 from engine.names import from_json, plain, to_json
 from engine.options import Options
 from engine.rules.local import ACTIVATIONS
+from memory.overdue import Overdue
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -37,6 +38,7 @@ class Core:
         self.classes: dict[Hashable, int] = {}
         self.key_rows: dict[Any, int] = {}
         self.experience: dict[int, tuple[Hashable | None, float | None, tuple[Hashable, ...]]] = {}
+        self.overdue = Overdue(len(options.keys) + 1)
         self.counts = {"infinite_values": 0, "hashed_names": 0, "forgotten": 0}
         self.sizes = Sizes(
             features=0, outputs=1, keys=len(options.keys), categories=0,
@@ -57,8 +59,6 @@ class Core:
         )
         self._bound: tuple[Any, Any] = (None, None)
         self._out = np.zeros((1, self.sizes.outputs))
-        self._no_keys = np.full(self.sizes.keys, -1, np.int64)
-        self._no_categories = np.full(self.sizes.categories, -1, np.int64)
 
     # -- events ---------------------------------------------------------------------------------------------
 
@@ -85,15 +85,16 @@ class Core:
     def observe(self, kept: Forecast) -> None:
         """The event happened: new names get slots, running statistics and context advance; once per event."""
         if not kept.observed:
-            self._admit(kept)
+            keys, categories = self._admit(kept)
             raw = kept.record[self.dim.at_raw : self.dim.at_rate]
-            self._run(OBSERVE, raw[None, :], kept.now, self._no_keys, self._no_categories, kept.record)
+            self._run(OBSERVE, raw[None, :], kept.now, keys, categories, kept.record)
+            self._wait(kept, keys)
 
-    def _admit(self, kept: Forecast) -> None:
+    def _admit(self, kept: Forecast) -> tuple[I64, I64]:
+        """Make room for what is new in an event; the rows of its keys and categories."""
         unknown, fields = kept.unknown, self.fields
-        new_fields = [name for name in kept.categories if name not in fields.category_fields]
-        if unknown or new_fields:
-            fields.admit(unknown, new_fields)
+        if unknown or kept.categories:
+            fields.admit(unknown, kept.categories)
             self._resize(features=fields.size, categories=len(fields.category_fields))
         forecast.relay(kept, self.sizes)
         raw = kept.record[self.dim.at_raw : self.dim.at_rate]
@@ -106,23 +107,53 @@ class Core:
             else:
                 raw[at] = value
         kept.unknown = {}
+        return self._rows(kept)
 
-    def learn(self, kept: Forecast, target: Any, weight: float) -> None:
-        """The label of a kept forecast; target is a checked label, or a number for regression."""
-        operations = LEARN
-        if not kept.observed:
-            self._admit(kept)
-            operations |= OBSERVE
-        number = self._target(target)
-        forecast.relay(kept, self.sizes)
+    def _rows(self, kept: Forecast) -> tuple[I64, I64]:
         keys = self._key_rows(kept.keys, admit=True)
         categories = self.fields.rows(kept.categories, admit=True)
         self._make_rows()
+        return keys, categories
+
+    def _wait(self, kept: Forecast, keys: I64) -> None:
+        """From now on the label of this event is awaited."""
+        if len(keys):
+            table = self.state.key_rates
+            self.overdue.advance(table, self.sizes.outputs, kept.now)
+            self.overdue.arrive(int(kept.record[OBSERVED]) - 1, kept.now, keys)
+
+    def learn(self, kept: Forecast, target: Any, weight: float) -> None:
+        """The label of a kept forecast; target is a checked label, or a number for regression."""
+        number = self._target(target)
+        operations = LEARN
+        if kept.observed:
+            forecast.relay(kept, self.sizes)
+            keys, categories = self._rows(kept)
+        else:
+            operations |= OBSERVE
+            keys, categories = self._admit(kept)
+        if len(keys):
+            self._end_wait(kept)
         self._keep(kept.id, kept.time, kept.keys)
         self._run(
             operations, kept.record[self.dim.at_raw : self.dim.at_rate][None, :], kept.now, keys, categories,
             kept.record, number, weight,
         )  # fmt: skip
+
+    def _end_wait(self, kept: Forecast) -> None:
+        """The label of this event came: it is no longer awaited, and its delay is learned.
+
+        A label that comes before any later event shows no delay, whatever path it takes.
+        """
+        table, outputs = self.state.key_rates, self.sizes.outputs
+        if not kept.observed:
+            self.overdue.advance(table, outputs, kept.now)
+            return
+        number = int(kept.record[OBSERVED]) - 1
+        if number == int(self.state.tally[0]) - 1:
+            self.overdue.waiting.pop(number, None)
+        else:
+            self.overdue.label(table, outputs, number, float(self.state.now[0]))
 
     def _target(self, target: Any) -> float:
         if self.regression:
@@ -168,7 +199,7 @@ class Core:
             return np.full((n, 0), -1, np.int64)
         out = np.array([self._key_rows(values, admit=admit) for values in rows], np.int64)
         self._make_rows()
-        return out.reshape(n, len(self.options.keys))
+        return out.reshape(n, self.sizes.key_cells)
 
     # -- keys and rows --------------------------------------------------------------------------------------
 
@@ -180,10 +211,11 @@ class Core:
         )
 
     def _key_rows(self, values: tuple[Hashable, ...], *, admit: bool) -> I64:
-        out = np.full(len(self.options.keys), -1, np.int64)
+        out = np.full(self.sizes.key_cells, -1, np.int64)
+        out[:1] = 0  # what all events share
         for i, value in enumerate(values):
             if value is not None and not (isinstance(value, tuple) and None in value):
-                out[i] = row_of(self.key_rows, (i, value), admit=admit)
+                out[1 + i] = row_of(self.key_rows, (i, value), admit=admit)
         return out
 
     def _make_rows(self) -> None:
@@ -249,6 +281,7 @@ class Core:
                 [serial, to_json(id), time, [to_json(key) for key in keys]]
                 for serial, (id, time, keys) in self.experience.items()
             ],
+            "overdue": self.overdue.snapshot(),
             "counts": dict(self.counts),
         }
 
@@ -264,6 +297,7 @@ class Core:
             serial: (from_json(id), time, tuple(from_json(key) for key in keys))
             for serial, id, time, keys in meta["experience"]
         }
+        core.overdue.restore(meta["overdue"])
         core.counts = dict(meta["counts"])
         core.state = state.unflatten(arrays)
         core._prepare()

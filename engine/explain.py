@@ -83,14 +83,15 @@ def key_statistics(core: Core, forecast: Forecast) -> list[dict[str, Any]]:
         for j, horizon in enumerate(core.options.horizons):
             fade = float(np.exp(-max(forecast.now - table.time[row], 0.0) / horizon))
             total = table.total[row, j] * fade
-            entry: dict[str, Any] = {"key": field, "value": value, "horizon": horizon}
+            n = float(total[core.sizes.outputs])
+            entry: dict[str, Any] = {
+                "key": field, "value": value, "horizon": horizon, "labels": n,
+                "events": float(total[core.sizes.outputs + 1]),
+                "overdue": float(total[core.sizes.outputs + 2]),
+            }  # fmt: skip
             if core.regression:
-                entry |= {"labels": float(total[1]), "mean": float(total[0] / max(total[1], 1e-12))}
+                entry["mean"] = float(total[0] / max(n, 1e-12))
             else:
-                n = float(total.sum())
-                entry |= {
-                    "labels": n,
-                    "share": {label: float(total[c] / max(n, 1e-12)) for c, label in enumerate(labels)},
-                }
+                entry["share"] = {label: float(total[c] / max(n, 1e-12)) for c, label in enumerate(labels)}
             out.append(entry)
     return out

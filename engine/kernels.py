@@ -14,7 +14,7 @@ from numba import njit, types
 from numba.experimental import structref
 from numpy.typing import NDArray
 
-from engine import mixing
+from engine import mixing, newton
 from engine.compiled import entry_point
 from engine.layout import CENTRE, OBSERVED, SPREAD, TIME, STAMP
 from engine.rules.local import SQUARE_DECAY, forward_layer, scale_input, update_layer
@@ -23,7 +23,7 @@ from memory import neighbours, rates
 FORECAST, OBSERVE, LEARN = 1, 2, 4
 CLIP = 4.0
 SHORT, LONG = 2.0, 24.0
-PRIOR_DECAY = 500.0
+PRIOR_DECAY, SLOW_PRIOR_DECAY = 500.0, 5_000.0
 TRANSITION_DECAY = 0.995
 FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
 
@@ -65,7 +65,8 @@ class State(NamedTuple):
 
     tally: (5,) int64 — events observed, labels learned, last label, the one before (−1: none), and a stamp
         that moves whenever stored events may have changed their slots.
-    prior: (C,) float64 decayed class counts; regression: (3,) count, mean, squared deviations of the target.
+    plain, random: second-order experts; random_weight, random_offset: the ReLU features of the latter.
+    prior: (2, C) float64 class counts decayed over 500 and 5,000 labels; regression: (1, 3) count, mean, squared deviations of the target.
     transition: (C, C) float64 decayed counts of label after label (1 × 1 without label history).
     """
 
@@ -75,6 +76,10 @@ class State(NamedTuple):
     fast: Any
     slow: Any
     linear: Any
+    plain: Any
+    random: Any
+    random_weight: F32
+    random_offset: F32
     mixer: Any
     key_rates: Any
     category_rates: Any
@@ -113,6 +118,10 @@ class Scratch(NamedTuple):
     delta: F32
     scaled: F32
     linear_p: F64
+    prior: F64
+    wide: F64
+    u: F64
+    newton_p: F64
     logp: F64
     each: F64
     p: F64
@@ -161,18 +170,37 @@ def standardise(x: float, mean: float, square: float, seen: float) -> float:
 
 
 @njit(fastmath=FAST, nogil=True, error_model="numpy")
-def encode(state: Any, dim: Any, record: F64, keys: I64, categories: I64, base: int) -> None:
+def prior_of(state: Any, dim: Any, which: int, prior: F64) -> None:
+    """Class frequencies (C,), recent (0) or of longer (1); or the mean target (1,)."""
+    if dim.regression == 1:
+        prior[0] = state.prior[0, 1]
+        return
+    total = 0.0
+    for c in range(dim.outputs):
+        total += state.prior[which, c] + 0.5
+    for c in range(dim.outputs):
+        prior[c] = (state.prior[which, c] + 0.5) / total
+
+
+@njit(fastmath=FAST, nogil=True, error_model="numpy")
+def encode(
+    state: Any, dim: Any, scratch: Any, record: F64, keys: I64, categories: I64, base: int
+) -> None:
     """Outcome columns and features of the event into its inputs, float32 values in float64 places."""
     e = state.encoder
-    regression = dim.regression == 1
     if dim.rates > 0:
-        now = record[TIME]
-        split = dim.keys * state.key_rates.horizon.shape[0] * rates.columns_of(dim.outputs)
+        prior_of(state, dim, 1, scratch.prior)
+        split = 0
+        if keys.shape[0] > 0:
+            split = keys.shape[0] * state.key_rates.horizon.shape[0] * (
+                rates.rate_columns(dim.outputs) + rates.COUNTS
+            )
+            rates.read(
+                state.key_rates, keys, record[TIME], scratch.prior, dim.outputs, True,
+                record[dim.at_rate : dim.at_rate + split],
+            )  # fmt: skip
         rates.read(
-            state.key_rates, keys, now, dim.outputs, regression, record[dim.at_rate : dim.at_rate + split]
-        )
-        rates.read(
-            state.category_rates, categories, float(state.tally[0]), dim.outputs, regression,
+            state.category_rates, categories, float(state.tally[0]), scratch.prior, dim.outputs, False,
             record[dim.at_rate + split : dim.at_rate + dim.rates],
         )  # fmt: skip
     for r in range(dim.rates):
@@ -192,9 +220,15 @@ def encode(state: Any, dim: Any, record: F64, keys: I64, categories: I64, base: 
 
 
 @njit(fastmath=FAST, nogil=True, error_model="numpy")
-def observe(state: Any, dim: Any, record: F64, base: int) -> None:
-    """Let the event's features enter the running statistics and the label-free context."""
+def observe(state: Any, dim: Any, record: F64, keys: I64, categories: I64, base: int) -> None:
+    """Let the event enter the running statistics, the label-free context and its keys' counts of events."""
     e = state.encoder
+    for k in range(keys.shape[0]):
+        if keys[k] >= 0:
+            rates.arrive(state.key_rates, keys[k], record[TIME], dim.outputs)
+    for k in range(categories.shape[0]):
+        if categories[k] >= 0:
+            rates.arrive(state.category_rates, categories[k], float(state.tally[0]), dim.outputs)
     for f in range(dim.features):
         x = record[dim.at_raw + f]
         if math.isnan(x):
@@ -288,7 +322,7 @@ def remember(state: Any, dim: Any, scratch: Any, memory: Any, query: F32, d: int
             memory, query, d, target, dim.regression == 1, distance, slot, found, scratch.share, scratch.pull,
             scratch.gradient,
         )  # fmt: skip
-    neighbours.store(memory, query, d, target, state.tally[1], scratch.work, scratch.out)
+    neighbours.store(memory, query, d, target, state.tally[1], scratch.work, scratch.weight, scratch.out)
 
 
 @njit(fastmath=FAST, nogil=True, error_model="numpy")
@@ -386,6 +420,51 @@ def linear_learn(
 
 
 @njit(fastmath=FAST, nogil=True, error_model="numpy")
+def newton_say(state: Any, dim: Any, scratch: Any, record: F64, base: int) -> None:
+    """The four second-order experts forecast; their inputs stay in scratch.wide for `newton_learn`."""
+    wide = scratch.wide
+    wide[0] = 1.0
+    for r in range(dim.rates):
+        wide[1 + r] = record[base + r]
+    stride = dim.plain_stride
+    for f in range(dim.features):
+        for part in range(stride):
+            wide[1 + dim.rates + f * stride + part] = record[base + dim.rates + f * dim.contexts + part]
+    read = max(stride, 1)
+    for r in range(dim.rates):
+        scratch.query[r] = np.float32(record[base + r])
+    for f in range(dim.features):
+        for part in range(read):
+            scratch.query[dim.rates + f * read + part] = np.float32(
+                record[base + dim.rates + f * dim.contexts + part]
+            )
+    newton.relu_features(
+        state.random_weight, state.random_offset, scratch.query, dim.rates + read * dim.features,
+        wide[dim.plain : dim.random],
+    )  # fmt: skip
+    regression = dim.regression == 1
+    for m in range(2):
+        newton.say(state.plain, m, wide, dim.plain, dim.outputs, regression, scratch.newton_p[m])
+        newton.say(state.random, m, wide, dim.random, dim.outputs, regression, scratch.newton_p[2 + m])
+
+
+@njit(fastmath=FAST, nogil=True, error_model="numpy")
+def newton_learn(state: Any, dim: Any, scratch: Any, target: float, weight: float) -> None:
+    """The four second-order experts take their steps."""
+    regression = dim.regression == 1
+    for m in range(2):
+        prior = newton.PRIORS[m]
+        newton.learn(
+            state.plain, m, prior, scratch.wide, dim.plain, dim.outputs, regression, scratch.newton_p[m],
+            target, weight, scratch.u,
+        )  # fmt: skip
+        newton.learn(
+            state.random, m, prior, scratch.wide, dim.random, dim.outputs, regression,
+            scratch.newton_p[2 + m], target, weight, scratch.u,
+        )  # fmt: skip
+
+
+@njit(fastmath=FAST, nogil=True, error_model="numpy")
 def simple_experts(state: Any, dim: Any, scratch: Any, record: F64) -> None:
     """The prior (expert 0) and, with label history, last label and transitions (the last two experts)."""
     p = scratch.soft
@@ -397,11 +476,7 @@ def simple_experts(state: Any, dim: Any, scratch: Any, record: F64) -> None:
             say(scratch, dim, dim.experts - 2, p)
             say(scratch, dim, dim.experts - 1, p)
         return
-    total = 0.0
-    for c in range(dim.outputs):
-        total += state.prior[c] + 0.5
-    for c in range(dim.outputs):
-        p[c] = (state.prior[c] + 0.5) / total
+    prior_of(state, dim, 0, p)
     say(scratch, dim, 0, p)
     if dim.history > 0:
         last = state.tally[2]
@@ -432,17 +507,20 @@ def centre_and_spread(seen: F64) -> tuple[float, float]:
 def follow(state: Any, dim: Any, target: float, weight: float) -> None:
     """Class frequencies and the sequence of labels advance by one label."""
     if dim.regression == 1:
-        state.prior[0] += 1.0
-        difference = target - state.prior[1]
-        state.prior[1] += difference / state.prior[0]
-        state.prior[2] += difference * (target - state.prior[1])
+        seen = state.prior[0]
+        seen[0] += 1.0
+        difference = target - seen[1]
+        seen[1] += difference / seen[0]
+        seen[2] += difference * (target - seen[1])
         if dim.history > 0:
             state.transition[0, 0] = target
         return
     label = int(target)
     for c in range(dim.outputs):
-        state.prior[c] *= 1.0 - 1.0 / PRIOR_DECAY
-    state.prior[label] += weight
+        state.prior[0, c] *= 1.0 - 1.0 / PRIOR_DECAY
+        state.prior[1, c] *= 1.0 - 1.0 / SLOW_PRIOR_DECAY
+    state.prior[0, label] += weight
+    state.prior[1, label] += weight
     if dim.history > 0:
         last = state.tally[2]
         if last >= 0:
@@ -479,10 +557,10 @@ def run(
             record[OBSERVED] = 0.0
             record[CENTRE], record[SPREAD] = 0.0, 1.0
             if regression:
-                record[CENTRE], record[SPREAD] = centre_and_spread(state.prior)
+                record[CENTRE], record[SPREAD] = centre_and_spread(state.prior[0])
             for f in range(dim.features):
                 record[dim.at_raw + f] = X[row, f]
-            encode(state, dim, record, keys[row], categories[row], base)
+            encode(state, dim, scratch, record, keys[row], categories[row], base)
             for c in range(dim.history):
                 record[dim.at_input + dim.recall + c] = 1.0 if state.tally[2] == c else 0.0
             if regression and dim.history > 0:
@@ -494,15 +572,20 @@ def run(
         if forecasting or learning:
             for i in range(dim.inputs):
                 scratch.x[i] = np.float32(record[dim.at_input + i])
-            sweep(state.fast, dim, scratch.x, scratch.fast_hidden, scratch.fast_slope, scratch.fast_above,
-                  scratch.fast_p)  # fmt: skip
-            sweep(state.slow, dim, scratch.x, scratch.slow_hidden, scratch.slow_slope, scratch.slow_above,
-                  scratch.slow_p)  # fmt: skip
+            if settings.fast_rate > 0.0:
+                sweep(state.fast, dim, scratch.x, scratch.fast_hidden, scratch.fast_slope, scratch.fast_above,
+                      scratch.fast_p)  # fmt: skip
+            if settings.slow_rate > 0.0:
+                sweep(state.slow, dim, scratch.x, scratch.slow_hidden, scratch.slow_slope, scratch.slow_above,
+                      scratch.slow_p)  # fmt: skip
             linear_say(state.linear, dim, record, base, scratch.linear_p)
+            newton_say(state, dim, scratch, record, base)
         if forecasting:
             say(scratch, dim, 5, scratch.fast_p[dim.depth - 1])
             say(scratch, dim, 6, scratch.slow_p[dim.depth - 1])
             say(scratch, dim, linear_at, scratch.linear_p)
+            for m in range(4):
+                say(scratch, dim, linear_at + 1 + m, scratch.newton_p[m])
             if regression:
                 p[0] = mixing.mix_values(state.mixer, logp, dim.experts, each)
             else:
@@ -515,8 +598,8 @@ def run(
                 for m in range(each.shape[0]):
                     record[dim.at_each + m * dim.outputs + c] = each[m, c]
         if operations & OBSERVE != 0:
-            observe(state, dim, record, base)
-            record[OBSERVED] = 1.0
+            observe(state, dim, record, keys[row], categories[row], base)
+            record[OBSERVED] = float(state.tally[0])
         if learning:
             weight, target = weights[row], targets[row]
             fresh = int(record[STAMP]) == state.tally[4]
@@ -529,34 +612,37 @@ def run(
             if regression:
                 inner = (target - record[CENTRE]) / record[SPREAD]
                 mixing.weigh_values(state.mixer, logp, dim.experts, each, inner, weight)
-                centre, spread = centre_and_spread(state.prior)
+                centre, spread = centre_and_spread(state.prior[0])
                 inner = (target - centre) / spread
             else:
                 mixing.weigh(state.mixer, logp, dim.experts, dim.outputs, each, int(target), weight)
             step = float(state.tally[1] + 1)
-            teach(state.fast, dim, settings.fast_rate * weight, step, inner, scratch, scratch.fast_hidden,
-                  scratch.fast_slope, scratch.fast_above, scratch.fast_p)  # fmt: skip
-            teach(state.slow, dim, settings.slow_rate * weight, step, inner, scratch, scratch.slow_hidden,
-                  scratch.slow_slope, scratch.slow_above, scratch.slow_p)  # fmt: skip
+            if settings.fast_rate > 0.0:
+                teach(state.fast, dim, settings.fast_rate * weight, step, inner, scratch, scratch.fast_hidden,
+                      scratch.fast_slope, scratch.fast_above, scratch.fast_p)  # fmt: skip
+            if settings.slow_rate > 0.0:
+                teach(state.slow, dim, settings.slow_rate * weight, step, inner, scratch, scratch.slow_hidden,
+                      scratch.slow_slope, scratch.slow_above, scratch.slow_p)  # fmt: skip
             linear_learn(state.linear, dim, record, base, scratch.linear_p, inner,
                          settings.linear_rate * weight)  # fmt: skip
+            newton_learn(state, dim, scratch, inner, weight)
             near_query(dim, record, base, scratch.query)
             remember(state, dim, scratch, state.near, scratch.query, dim.features, dim.at_slot, record,
                      fresh, target)  # fmt: skip
             d = context_query(dim, record, base, scratch.query)
             remember(state, dim, scratch, state.context, scratch.query, d,
                      dim.at_slot + 1 + 2 * dim.neighbours, record, fresh, target)  # fmt: skip
-            if dim.keys > 0:
-                rates.learn(state.key_rates, 0, state.now[0], target, weight, regression)
-                for k in range(dim.keys):
-                    if keys[row, k] >= 0:
-                        rates.learn(state.key_rates, keys[row, k], state.now[0], target, weight, regression)
-            if dim.categories > 0:
-                seen = float(state.tally[0])
-                rates.learn(state.category_rates, 0, seen, target, weight, regression)
-                for k in range(dim.categories):
-                    if categories[row, k] >= 0:
-                        rates.learn(state.category_rates, categories[row, k], seen, target, weight, regression)
+            for k in range(keys.shape[1]):
+                if keys[row, k] >= 0:
+                    rates.outcome(
+                        state.key_rates, keys[row, k], record[TIME], target, weight, dim.outputs, regression
+                    )
+            for k in range(categories.shape[1]):
+                if categories[row, k] >= 0:
+                    rates.outcome(
+                        state.category_rates, categories[row, k], record[OBSERVED] - 1.0, target, weight,
+                        dim.outputs, regression,
+                    )  # fmt: skip
             follow(state, dim, target, weight)
             state.tally[1] += 1
             state.tally[4] += 1

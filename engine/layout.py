@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 
 NEIGHBOUR_EXPERTS = 4
 HEADER = 8
-MIXERS = 6
+MIXERS = 7
+COUNTS = 3
+RANDOM_UNITS = 64
+PLAIN_WITH_CONTEXT, PLAIN_WIDEST = 192, 256
 
-# Header of a record: the tally's stamp when it was made, event time, whether it was
-# observed, and the target's mean and deviation at that time (regression).
+# Header of a record: the tally's stamp when it was made, event time, one more than
+# the number under which it was observed (0: not yet), and the target's mean and deviation at that time (regression).
 STAMP, TIME, OBSERVED, CENTRE, SPREAD = range(5)
 
 
@@ -37,6 +40,9 @@ class Dim(NamedTuple):
     metric: int
     keys: int
     categories: int
+    plain: int
+    plain_stride: int
+    random: int
     at_raw: int
     at_rate: int
     at_input: int
@@ -78,11 +84,36 @@ class Sizes:
         return 1 if self.outputs <= 2 else self.outputs if self.outputs <= 32 else 0
 
     @cached_property
+    def key_cells(self) -> int:
+        """Key fields, and before them one that all events share, where there are any."""
+        return self.keys + 1 if self.keys else 0
+
+    @cached_property
+    def key_columns(self) -> int:
+        """Columns of the keys' outcome statistics: rates and counts."""
+        return self.key_cells * self.key_horizons * (self.rate_columns + COUNTS)
+
+    @cached_property
     def rates(self) -> int:
-        """Columns of outcome statistics: the keys' first, then the categories'."""
-        return self.rate_columns * (
-            self.keys * self.key_horizons + self.categories * self.category_horizons
-        )
+        """Columns of outcome statistics: the keys' first, then the categories', which have rates alone."""
+        return self.key_columns + self.categories * self.category_horizons * self.rate_columns
+
+    @cached_property
+    def plain_stride(self) -> int:
+        """How second-order experts read a feature: with its context (3), alone (1), or not at all (0)."""
+        if 1 + self.rates + self.contexts * self.features <= PLAIN_WITH_CONTEXT:
+            return self.contexts
+        return 1 if 1 + self.rates + self.features <= PLAIN_WIDEST else 0
+
+    @cached_property
+    def plain(self) -> int:
+        """Inputs of the second-order experts: a constant, outcome columns, features."""
+        return 1 + self.rates + self.plain_stride * self.features
+
+    @cached_property
+    def random_inputs(self) -> int:
+        """What the random features read."""
+        return self.rates + max(self.plain_stride, 1) * self.features
 
     @cached_property
     def recall_inputs(self) -> int:
@@ -108,6 +139,7 @@ class Sizes:
         """The experts in the order of their rows."""
         names = ["prior", "neighbours", "neighbours nearest", "context neighbours", "context nearest"]
         names += ["fast layers", "slow layers", "linear"]
+        names += ["second order, firm", "second order, loose", "random features, firm", "random features, loose"]
         if self.history:
             names += ["last label", "transitions"]
         return names
@@ -133,7 +165,8 @@ class Sizes:
             recall=self.recall_inputs, history=self.history_inputs, inputs=self.inputs,
             neighbours=self.neighbours, experts=self.experts, depth=self.depth, width=self.width,
             activation=self.activation, regression=int(self.regression), metric=int(self.metric),
-            keys=self.keys, categories=self.categories,
+            keys=self.key_cells, categories=self.categories,
+            plain=self.plain, plain_stride=self.plain_stride, random=self.plain + RANDOM_UNITS,
             at_raw=offsets[0], at_rate=offsets[1], at_input=offsets[2], at_slot=offsets[3],
             at_logp=offsets[4], at_each=offsets[5], at_p=offsets[6], record=at,
         )  # fmt: skip
@@ -159,16 +192,30 @@ class Sizes:
     def rate_source(self, old: Sizes) -> NDArray[np.int64]:
         """For each outcome column the one of `old` that it continues, or −1: (rates,) int64."""
         source = np.full(self.rates, -1, np.int64)
-        if self.rate_columns != old.rate_columns and old.rate_columns == 1:
-            return source  # one column for two classes becomes one per class: other numbers
-        old_keys = old.keys * old.key_horizons * old.rate_columns
-        new_keys = self.keys * self.key_horizons
-        for index in range(self.rates):
-            cell, column = divmod(index, self.rate_columns)
-            if column >= old.rate_columns:
-                continue
-            if cell < new_keys:
-                source[index] = cell * old.rate_columns + column
-            elif cell - new_keys < old.categories * old.category_horizons:
-                source[index] = old_keys + (cell - new_keys) * old.rate_columns + column
+        same = self.rate_columns == old.rate_columns or old.rate_columns > 1
+        shared = min(self.rate_columns, old.rate_columns) if same else 0
+        blocks = (
+            (0, 0, min(self.key_cells, old.key_cells) * self.key_horizons, COUNTS),
+            (self.key_columns, old.key_columns, min(self.categories, old.categories) * self.category_horizons, 0),
+        )
+        for start, old_start, cells, counts in blocks:
+            width, old_width = self.rate_columns + counts, old.rate_columns + counts
+            for cell in range(cells):
+                at, was = start + cell * width, old_start + cell * old_width
+                source[at : at + shared] = was + np.arange(shared)
+                at, was = at + self.rate_columns, was + old.rate_columns
+                source[at : at + counts] = was + np.arange(counts)
+        return source
+
+    def plain_source(self, old: Sizes) -> NDArray[np.int64]:
+        """For each input of the second-order experts the one of `old` that it continues, or −1."""
+        source = np.full(self.plain, -1, np.int64)
+        source[0] = 0
+        rates = self.rate_source(old)
+        source[1 : 1 + self.rates] = np.where(rates >= 0, 1 + rates, -1)
+        parts = min(self.plain_stride, old.plain_stride)
+        for feature in range(min(self.features, old.features)):
+            at = 1 + self.rates + feature * self.plain_stride
+            was = 1 + old.rates + feature * old.plain_stride
+            source[at : at + parts] = was + np.arange(parts)
         return source

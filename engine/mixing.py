@@ -24,6 +24,9 @@ RATES = np.array([1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2])
 FLOOR = 1e-4
 TEMPER = 0.1
 SHARE = 1e-4
+NEWTON_PRIOR = 0.001
+NEWTON_LAMBDA = 0.9999
+MIXERS = len(RATES) + 1
 SQUARE_DECAY = 0.99
 FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
 
@@ -41,16 +44,18 @@ class Mixer(NamedTuple):
     square: F64
     belief: F64
     step: F64
+    covariance: F64
 
 
 def allocate(experts: int) -> Mixer:
     """Mixers that weigh all experts alike."""
-    mixers = len(RATES)
+    mixers = MIXERS
     return Mixer(
         weight=np.full((mixers, experts), 1.0 / experts),
         square=np.zeros((mixers, experts)),
         belief=np.full(mixers, 1.0 / mixers),
         step=np.zeros(2),
+        covariance=NEWTON_PRIOR * np.eye(experts),
     )
 
 
@@ -59,7 +64,7 @@ def mix(mixer: Any, logp: F64, experts: int, classes: int, each: F64, out: F64) 
     """each ← every mixer's forecast q (M, C), out ← the mixture p (C,), from logp (K, C)."""
     for c in range(classes):
         out[c] = 0.0
-    for m in range(RATES.shape[0]):
+    for m in range(MIXERS):
         top = -np.inf
         for c in range(classes):
             z = 0.0
@@ -82,17 +87,64 @@ def mix(mixer: Any, logp: F64, experts: int, classes: int, each: F64, out: F64) 
 
 
 @njit(fastmath=FAST, nogil=True, error_model="numpy")
+def newton_step(
+    mixer: Any, m: int, logp: F64, experts: int, classes: int, q: F64, label: int, weight: float
+) -> None:
+    """One Newton step of mixer m: P takes Σ_c q_c x_c x_cᵀ, x_c = log p(c) − Σ_b q_b log p(b); w ← w + P g."""
+    P = mixer.covariance
+    mean = np.empty(experts)
+    x = np.empty(experts)
+    u = np.empty(experts)
+    for k in range(experts):
+        total = 0.0
+        for c in range(classes):
+            total += q[c] * logp[k, c]
+        mean[k] = total
+    for c in range(classes):
+        if q[c] < 1e-3:
+            continue
+        for k in range(experts):
+            x[k] = logp[k, c] - mean[k]
+        quadratic = 0.0
+        for a in range(experts):
+            total = 0.0
+            for b in range(experts):
+                total += P[a, b] * x[b]
+            u[a] = total
+            quadratic += total * x[a]
+        force = weight * q[c] / (1.0 + weight * q[c] * quadratic)
+        for a in range(experts):
+            for b in range(experts):
+                P[a, b] -= force * u[a] * u[b]
+    trace = 0.0
+    for a in range(experts):
+        total = 0.0
+        for b in range(experts):
+            total += P[a, b] * (logp[b, label] - mean[b])
+        mixer.weight[m, a] += weight * total
+        trace += P[a, a]
+    if trace < experts * NEWTON_PRIOR:
+        for a in range(experts):
+            for b in range(experts):
+                P[a, b] /= NEWTON_LAMBDA
+
+
+@njit(fastmath=FAST, nogil=True, error_model="numpy")
 def weigh(mixer: Any, logp: F64, experts: int, classes: int, each: F64, label: int, weight: float) -> None:
     """Learn from the label of a forecast: logp (K, C) and each (M, C) are what was said then."""
     mixer.step[0] += 1.0
     step = mixer.step[0]
     warm = 1.0 + 3.0 / math.sqrt(step)
     correction = 1.0 - SQUARE_DECAY**step
-    mixers = RATES.shape[0]
+    mixers = MIXERS
     total = 0.0
     for m in range(mixers):
-        rate = RATES[m] * warm * weight
+        rate = RATES[m] * warm * weight if m < RATES.shape[0] else 0.0
+        if m == RATES.shape[0]:
+            newton_step(mixer, m, logp, experts, classes, each[m], label, weight)
         for k in range(experts):
+            if m == RATES.shape[0]:
+                break
             g = logp[k, label]
             for c in range(classes):
                 g -= each[m, c] * logp[k, c]
@@ -109,7 +161,7 @@ def weigh(mixer: Any, logp: F64, experts: int, classes: int, each: F64, label: i
 def mix_values(mixer: Any, value: F64, experts: int, each: F64) -> float:
     """each ← every mixer's forecast (M, 1), from value (K, 1); the mixture's forecast is returned."""
     out = 0.0
-    for m in range(RATES.shape[0]):
+    for m in range(MIXERS):
         each[m, 0] = 0.0
         for k in range(experts):
             each[m, 0] += mixer.weight[m, k] * value[k, 0]
@@ -124,7 +176,7 @@ def weigh_values(mixer: Any, value: F64, experts: int, each: F64, target: float,
     step = mixer.step[0]
     warm = 1.0 + 3.0 / math.sqrt(step)
     correction = 1.0 - SQUARE_DECAY**step
-    mixers = RATES.shape[0]
+    mixers = MIXERS
     best = np.inf
     for m in range(mixers):
         best = min(best, abs(each[m, 0] - target))
@@ -138,7 +190,8 @@ def weigh_values(mixer: Any, value: F64, experts: int, each: F64, target: float,
             g = direction * (value[k, 0] - each[m, 0])
             square = SQUARE_DECAY * mixer.square[m, k] + (1.0 - SQUARE_DECAY) * g * g
             mixer.square[m, k] = square
-            mixer.weight[m, k] += RATES[m] * warm * weight * g / (math.sqrt(square / correction) + 1e-9)
+            rate = RATES[m] if m < RATES.shape[0] else 1e-3
+            mixer.weight[m, k] += rate * warm * weight * g / (math.sqrt(square / correction) + 1e-9)
         mixer.belief[m] *= math.exp(-TEMPER * weight * min((abs(error) - best) / spread, 50.0))
         total += mixer.belief[m]
     for m in range(mixers):

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import mixing, network
+from engine import mixing, network, newton
 from engine.kernels import Encoder, Linear, Scratch, State
-from engine.layout import MIXERS, Sizes
+from engine.layout import MIXERS, RANDOM_UNITS, Sizes
 from memory import neighbours, rates
+from memory.rates import COUNTS
 
 Arrays = dict[str, NDArray[Any]]
 NEAR_EVENTS, CONTEXT_EVENTS = 8_192, 4_096
@@ -22,16 +23,18 @@ GROUPS: dict[str, type[Any]] = {
     "fast": network.Layers,
     "slow": network.Layers,
     "linear": Linear,
+    "plain": newton.SecondOrder,
+    "random": newton.SecondOrder,
     "mixer": mixing.Mixer,
     "key_rates": rates.Rates,
     "category_rates": rates.Rates,
 }
-PLAIN = ("prior", "transition", "tally", "now")
+PLAIN = ("random_weight", "random_offset", "prior", "transition", "tally", "now")
 
 
 def targets(sizes: Sizes) -> int:
-    """Columns of an outcome total: one per class, or sum and count."""
-    return 2 if sizes.regression else sizes.outputs
+    """Columns of outcomes in the statistics per key: one per class, or the sum of targets."""
+    return sizes.outputs
 
 
 def query_size(sizes: Sizes) -> int:
@@ -67,10 +70,14 @@ def make(sizes: Sizes, seed: int, budget: int, horizons: tuple[tuple[float, ...]
         fast=network.allocate(shape, 2 * seed),
         slow=network.allocate(shape, 2 * seed + 1),
         linear=Linear(z((c, d)), z((c, d)), z(c), z(c)),
+        plain=newton.allocate(sizes.plain, c),
+        random=newton.allocate(sizes.plain + RANDOM_UNITS, c),
+        random_weight=newton.random_features(RANDOM_UNITS, sizes.random_inputs, seed)[0],
+        random_offset=newton.random_features(RANDOM_UNITS, sizes.random_inputs, seed)[1],
         mixer=mixing.allocate(sizes.experts),
         key_rates=rates.allocate(1, np.array(horizons[0]), targets(sizes)),
         category_rates=rates.allocate(1, np.array(horizons[1]), targets(sizes)),
-        prior=z(3 if sizes.regression else c),
+        prior=z((1, 3) if sizes.regression else (2, c)),
         transition=z((c, c) if sizes.history else (1, 1)),
         tally=np.array([0, 0, -1, -1, 0], np.int64),
         now=z(1),
@@ -90,7 +97,8 @@ def scratch(sizes: Sizes) -> Scratch:
         x=f(n), x_scaled=f(n),
         fast_hidden=f(L, H), fast_slope=f(L, H), fast_above=f(L + 1, H), fast_p=z((L, C)),
         slow_hidden=f(L, H), slow_slope=f(L, H), slow_above=f(L + 1, H), slow_p=z((L, C)),
-        delta=f(H), scaled=f(H), linear_p=z(C), logp=z((sizes.experts, C)), each=z((MIXERS, C)), p=z(C),
+        delta=f(H), scaled=f(H), linear_p=z(C), prior=z(C),
+        wide=z(sizes.plain + RANDOM_UNITS), u=z(sizes.plain + RANDOM_UNITS), newton_p=z((4, C)), logp=z((sizes.experts, C)), each=z((MIXERS, C)), p=z(C),
     )  # fmt: skip
 
 
@@ -168,7 +176,10 @@ def grow(state: State, old: Sizes, new: Sizes, seed: int, budget: int,
         bias=spread(state.linear.bias, outputs),
         bias_square=spread(state.linear.bias_square, outputs),
     )
-    columns = continued(targets(new), targets(old))
+    counts = targets(old) + np.arange(COUNTS)
+    columns = np.concatenate([continued(targets(new), targets(old)), counts])
+    plain = new.plain_source(old)
+    units = old.plain + np.arange(RANDOM_UNITS)
     tally = state.tally.copy()
     tally[4] += 1
 
@@ -182,10 +193,14 @@ def grow(state: State, old: Sizes, new: Sizes, seed: int, budget: int,
         fast=network.grow(state.fast, 2 * seed, new.inputs, new.outputs, inputs),
         slow=network.grow(state.slow, 2 * seed + 1, new.inputs, new.outputs, inputs),
         linear=linear,
+        plain=newton.grow(state.plain, new.outputs, plain),
+        random=newton.grow(state.random, new.outputs, np.concatenate([plain, units])),
+        random_weight=newton.random_features(RANDOM_UNITS, new.random_inputs, seed)[0],
+        random_offset=newton.random_features(RANDOM_UNITS, new.random_inputs, seed)[1],
         mixer=state.mixer,
         key_rates=reclassed(state.key_rates),
         category_rates=reclassed(state.category_rates),
-        prior=state.prior if new.regression else spread(state.prior, outputs),
+        prior=state.prior if new.regression else spread(state.prior, outputs, 1),
         transition=spread(spread(state.transition, outputs), outputs, 1) if new.history else state.transition,
         tally=tally,
         now=state.now,
@@ -235,7 +250,9 @@ def with_rows(table: rates.Rates, rows: int) -> rates.Rates:
     if rows <= have:
         return table
     room = continued(max(rows, 2 * have), have)
-    return table._replace(total=spread(table.total, room), time=spread(table.time, room))
+    time = np.full(len(room), -np.inf)
+    time[:have] = table.time
+    return table._replace(total=spread(table.total, room), time=time)
 
 
 def flatten(state: State) -> Arrays:

@@ -76,12 +76,20 @@ def allocate(features: int, events: int, *, full: bool) -> Neighbours:
 
 
 @njit(fastmath=FAST, nogil=True, error_model="numpy")
-def project(memory: Any, values: F32, d: int, out: F32) -> None:
+def roots(memory: Any, d: int, root: F32) -> None:
+    """root ← √w, (d,)."""
+    for i in range(d):
+        root[i] = np.float32(math.exp(0.5 * memory.logw[i]))
+
+
+@njit(fastmath=FAST, nogil=True, error_model="numpy")
+def project(memory: Any, root: F32, values: F32, d: int, out: F32) -> None:
     """out ← A(√w ∘ values) for the first d features."""
     for i in range(d):
         total = 0.0
+        row = memory.matrix[i]
         for k in range(d):
-            total += memory.matrix[i, k] * math.exp(0.5 * memory.logw[k]) * values[k]
+            total += row[k] * root[k] * values[k]
         out[i] = np.float32(total)
 
 
@@ -149,7 +157,8 @@ def recall(
 ) -> int:
     """Fill distance and slot with the neighbours of `query` under the memory's metric; how many were found."""
     if memory.place[3] == 1:
-        project(memory, query, d, work)
+        roots(memory, d, weight)
+        project(memory, weight, query, d, work)
         for i in range(d):
             weight[i] = np.float32(1.0)
         return nearest(memory.projected, memory.place[1], work, weight, d, distance, slot, block)  # type: ignore[no-any-return]
@@ -310,7 +319,9 @@ def adapt(
 
 
 @njit(fastmath=FAST, nogil=True, error_model="numpy")
-def store(memory: Any, query: F32, d: int, target: float, serial: int, work: F32, out: F32) -> None:
+def store(
+    memory: Any, query: F32, d: int, target: float, serial: int, work: F32, root: F32, out: F32
+) -> None:
     """Write one event over the oldest; with a full metric, project it and a few older ones anew."""
     slots = memory.target.shape[0]
     at = memory.place[0]
@@ -321,7 +332,8 @@ def store(memory: Any, query: F32, d: int, target: float, serial: int, work: F32
     memory.place[0] = (at + 1) % slots
     memory.place[1] = min(memory.place[1] + 1, slots)
     if memory.place[3] == 1:
-        project(memory, query, d, out)
+        roots(memory, d, root)
+        project(memory, root, query, d, out)
         for i in range(d):
             memory.projected[i, at] = out[i]
         size = memory.place[1]
@@ -330,6 +342,6 @@ def store(memory: Any, query: F32, d: int, target: float, serial: int, work: F32
             memory.place[2] = (at + 1) % size
             for i in range(d):
                 work[i] = memory.buffer[i, at]
-            project(memory, work, d, out)
+            project(memory, root, work, d, out)
             for i in range(d):
                 memory.projected[i, at] = out[i]

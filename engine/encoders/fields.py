@@ -1,8 +1,10 @@
 """Fields to slots: which number of an event stands where, and which row of statistics a category has.
 
-Numbers, booleans and elements of arrays fill one slot each. A string is a category: each of its first
-`ONE_HOT` values has a slot (1 where it is present, 0 where another value is), and every value has a row of
-outcome statistics. Names get slots when an event with them is observed; until then a forecast ignores them.
+Numbers, booleans and elements of arrays fill one slot each. A string is a category: every value has a row of
+outcome statistics, and a value that is frequent in its field has a slot (1 where it is present, 0 where
+another value is): from its `OFTEN`th event on, if it was in a `COMMON`th part of the field's events by then,
+and up to `ONE_HOT` values per field. Names get slots when an event with them is observed; until then a
+forecast ignores them.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ from numpy.typing import NDArray
 
 from engine.names import from_json, plain, to_json
 
-ONE_HOT = 16
+ONE_HOT = 32
+OFTEN = 10
+COMMON = 50
 MAX_ROWS = 65_536
 LARGEST = 1e100  # beyond, squares overflow: a number as large is taken as infinite
 
@@ -85,6 +89,7 @@ class Fields:
         self.numeric: dict[Hashable, int] = {}
         self.one_hot: dict[Hashable, list[str]] = {}
         self.category_fields: dict[Hashable, int] = {}
+        self.counts: dict[Hashable, dict[str, int]] = {}
         self.category_rows: dict[tuple[Hashable, str], int] = {}
         self.size = 0
 
@@ -158,24 +163,31 @@ class Fields:
 
     def _category(self, encoded: Encoded, name: Hashable, value: str) -> None:
         encoded.categories[name] = value
-        known = self.one_hot.get(name, ())
-        for other in known:
+        for other in self.one_hot.get(name, ()):
             encoded.values[self.slots[name, other]] = 1.0 if other == value else 0.0
-        room = len(known) < ONE_HOT and self.size < self.max_features
-        if value not in known and room:
-            encoded.unknown[name, value] = 1.0
 
-    def missing(self, encoded: Encoded) -> bool:
-        """Whether `learn` would make room for something in this event."""
-        return bool(encoded.unknown) or any(c not in self.category_fields for c in encoded.categories)
-
-    def admit(self, unknown: Iterable[Slot], categories: Iterable[Hashable]) -> None:
-        """Make slots for new names, in sorted order, and places for new categorical fields."""
+    def admit(self, unknown: Iterable[Slot], categories: Mapping[Hashable, str]) -> None:
+        """An event is observed: slots for new names, in sorted order, and for values found frequent by now."""
+        frequent = [(field, value) for field, value in categories.items() if self._count(field, value)]
+        for slot in sorted(frequent, key=lambda s: (order(s[0]), s[1])):
+            if self.size < self.max_features:
+                self._add(slot)
         for slot in sorted(unknown, key=lambda s: (order(s[0]), order(s[1]))):
             if slot not in self.slots and self.size < self.max_features:
                 self._add(slot)
-        for field in sorted(categories, key=order):
-            self.category_fields.setdefault(field, len(self.category_fields))
+        for field in sorted((c for c in categories if c not in self.category_fields), key=order):
+            self.category_fields[field] = len(self.category_fields)
+
+    def _count(self, field: Hashable, value: str) -> bool:
+        """Count a value; whether it is to have a slot from now on. Rare values beyond a bound are not counted."""
+        seen = self.counts.setdefault(field, {"": 0})
+        seen[""] += 1
+        if "=" + value not in seen and len(seen) > MAX_ROWS:
+            return False
+        n = seen["=" + value] = seen.get("=" + value, 0) + 1
+        slots = self.one_hot.get(field, ())
+        room = len(slots) < ONE_HOT and self.size < self.max_features
+        return n >= OFTEN and n * COMMON >= seen[""] and room and value not in slots
 
     def _add(self, slot: Slot) -> None:
         self.slots[slot] = self.size
@@ -208,6 +220,7 @@ class Fields:
             "max_features": self.max_features,
             "slots": [[to_json(name), part] for name, part in self.slots],
             "category_fields": [to_json(name) for name in self.category_fields],
+            "counts": [[to_json(name), counts] for name, counts in self.counts.items()],
             "category_rows": [[to_json(name), value] for name, value in self.category_rows],
         }
 
@@ -218,6 +231,7 @@ class Fields:
         for name, part in state["slots"]:
             fields._add((from_json(name), part))
         fields.category_fields = {from_json(name): i for i, name in enumerate(state["category_fields"])}
+        fields.counts = {from_json(name): dict(counts) for name, counts in state["counts"]}
         fields.category_rows = {(from_json(f), v): i + 1 for i, (f, v) in enumerate(state["category_rows"])}
         return fields
 
