@@ -165,7 +165,7 @@ class _Face:
         model = cls.__new__(cls)
         core = Core.from_state(tensors, meta)
         for name in Options.__dataclass_fields__:
-            setattr(model, name, getattr(core.options, name) or None if name == "keys" else getattr(core.options, name))
+            setattr(model, name, core.options.shown(name))
         model._start(core)
         return model
 
@@ -207,13 +207,24 @@ class _Face:
     def __setstate__(self, state: dict[str, Any]) -> None:
         core = Core.from_state(state["tensors"], state["meta"])
         for name in Options.__dataclass_fields__:
-            setattr(self, name, getattr(core.options, name) or None if name == "keys" else getattr(core.options, name))
+            setattr(self, name, core.options.shown(name))
         self._start(core)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         model = type(self).__new__(type(self))
         model.__setstate__(copy.deepcopy(self.__getstate__(), memo))
         return model
+
+    def clone(self, new_params: dict[str, Any] | None = None, include_attributes: bool = False) -> Self:
+        """A fresh learner with the same options; with `include_attributes`, one that knows the same."""
+        if not include_attributes:
+            return super().clone(new_params)  # type: ignore[misc, no-any-return]
+        if new_params:
+            raise ValueError(
+                f"new_params is {new_params!r} with include_attributes=True; expected one of the two: "
+                "what was learned belongs to the options it was learned under"
+            )
+        return copy.deepcopy(self)
 
     def _checked(self, y: Any) -> Any:
         raise TypeError  # pragma: no cover - each learner has its own

@@ -61,9 +61,15 @@ class Options:
         for name, low in (("horizons", 0.0), ("category_horizons", 500.0)):
             value = getattr(self, name)
             if not value or not all(
-                isinstance(h, (int, float)) and not isinstance(h, bool) and h >= low and h > 0 for h in value
+                isinstance(h, (int, float)) and not isinstance(h, bool) and max(low, 1e-9) <= h < math.inf
+                for h in value
             ):
-                raise ValueError(f"{name} is {value!r}; expected numbers above 0 and at least {low:g}")
+                raise ValueError(f"{name} is {value!r}; expected finite numbers above 0 and at least {low:g}")
+
+    def shown(self, name: str) -> Any:
+        """An option as the constructor takes it: no keys are None."""
+        value = getattr(self, name)
+        return None if name == "keys" and not value else value
 
     def to_json(self) -> dict[str, Any]:
         """As JSON; `from_json` restores it."""

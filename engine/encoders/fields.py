@@ -25,7 +25,7 @@ ONE_HOT = 32
 OFTEN = 10
 COMMON = 50
 MAX_ROWS = 65_536
-LARGEST = 1e100  # beyond, squares overflow: a number as large is taken as infinite
+LARGEST = 1e60  # beyond, products overflow: a number as large is taken as infinite
 
 Slot = tuple[Hashable, str | int | None]
 
@@ -49,7 +49,7 @@ def as_float(value: Any) -> float:
 
 
 def usable(values: NDArray[np.float64]) -> int:
-    """Turn infinite numbers, and those beyond ±1e100, into NaN (missing); how many there were."""
+    """Turn infinite numbers, and those beyond ±1e60, into NaN (missing); how many there were."""
     bad = np.abs(values) > LARGEST
     values[bad] = np.nan
     return int(bad.sum())
