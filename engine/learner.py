@@ -1,4 +1,4 @@
-"""The public face: OnlineClassifier and OnlineRegressor, with River's protocol, arrays, and kept forecasts."""
+"""The public face: OnlineClassifier and OnlineRegressor, with River's protocol, arrays, kept forecasts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from river import base
 from engine import arrays
 from engine.core import Core
 from engine.encoders.fields import LARGEST, as_float
-from engine.explain import explain, expert_weights
+from engine.explain import expert_weights, explain
 from engine.forecast import Forecast, pack, unpack
 from engine.names import plain
 from engine.options import HOUR, Options, key_fields, numbers_of
@@ -376,8 +376,8 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
 
     def _checked(self, y: Any) -> Hashable:
         label = plain(y)
-        if isinstance(label, float) and not math.isfinite(label) or label is None:
-            raise ValueError(f"the label is {label!r}; expected a class; leave events without a label unlearned")
+        if label is None or (isinstance(label, float) and not math.isfinite(label)):
+            raise ValueError(f"the label is {label!r}; expected a class; leave events without one unlearned")
         try:
             known = label in self._core.classes
         except TypeError:
@@ -391,8 +391,8 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
             first = next(iter(self._core.classes))
             if isinstance(first, str) != isinstance(label, str):
                 raise TypeError(
-                    f"the label {label!r} is of type {type(label).__name__}, but the labels so far are of type "
-                    f"{type(first).__name__} (such as {first!r}); convert it so that all labels are of one type"
+                    f"the label {label!r} is of type {type(label).__name__}, but the labels so far are of "
+                    f"type {type(first).__name__} (such as {first!r}); convert it: all labels are of one type"
                 )
         if len(self._core.classes) >= self.max_classes:
             raise ValueError(self._too_many(f"the label {label!r}"))
@@ -400,7 +400,7 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
 
 
 class OnlineRegressor(_Face, base.Regressor):  # type: ignore[misc]
-    """A regressor that learns from every event with a target the moment it comes; options as OnlineClassifier.
+    """A regressor that learns from every event with a target as it comes; options as OnlineClassifier.
 
     >>> from engine import OnlineRegressor
     >>> model = OnlineRegressor(seed=0)

@@ -58,13 +58,13 @@ class Options:
             raise ValueError(
                 f"activation is {self.activation!r}; expected one of {', '.join(sorted(ACTIVATIONS))}"
             )
-        for name, low in (("horizons", 0.0), ("category_horizons", 500.0)):
+        for name, least in (("horizons", 0.0), ("category_horizons", 500.0)):
             value = getattr(self, name)
             if not value or not all(
-                isinstance(h, (int, float)) and not isinstance(h, bool) and max(low, 1e-9) <= h < math.inf
+                isinstance(h, (int, float)) and not isinstance(h, bool) and max(least, 1e-9) <= h < math.inf
                 for h in value
             ):
-                raise ValueError(f"{name} is {value!r}; expected finite numbers above 0 and at least {low:g}")
+                raise ValueError(f"{name} is {value!r}; expected finite numbers above 0 and at least {least:g}")
 
     def shown(self, name: str) -> Any:
         """An option as the constructor takes it: no keys are None."""

@@ -64,7 +64,7 @@ class Encoded:
     """One event's fields: values (F,) float64 with NaN for missing, and what has no slot or row yet.
 
     categories: (field, value) per categorical field that is present. unknown: slots to be made, with values.
-    shared: slot → values of names past `max_features` that fall on it. bad: infinite numbers, taken as missing.
+    shared: slot → values of names past `max_features` that fall on it. bad: infinite numbers, now missing.
     """
 
     __slots__ = ("bad", "categories", "shared", "unknown", "values")
@@ -80,7 +80,7 @@ class Encoded:
 class Fields:
     """Names of an event's fields → slots and rows; grows as names appear, up to `max_features` slots.
 
-    slots: Slot → index. category_fields: field → index. category_rows: (field, value) → row (0 is all events).
+    slots: Slot → index. category_fields: field → index. category_rows: (field, value) → row (0: all events).
     """
 
     def __init__(self, max_features: int) -> None:
@@ -144,8 +144,8 @@ class Fields:
             self._put(encoded, (name, None), value.timestamp() if value == value else math.nan)
         else:
             raise FeatureError(
-                f"feature {name!r} is {value!r} of type {type(value).__name__}; expected a number, a boolean, "
-                "a string, a datetime, None or an array of numbers; convert or leave out the field"
+                f"feature {name!r} is {value!r} of type {type(value).__name__}; expected a number, "
+                "a boolean, a string, a datetime, None or an array of numbers; convert or leave out the field"
             )
 
     def _put(self, encoded: Encoded, slot: Slot, value: float) -> None:
@@ -167,11 +167,11 @@ class Fields:
             encoded.values[self.slots[name, other]] = 1.0 if other == value else 0.0
 
     def admit(self, unknown: Iterable[Slot], categories: Mapping[Hashable, str]) -> None:
-        """An event is observed: slots for new names, in sorted order, and for values found frequent by now."""
+        """An event is observed: slots for new names, in sorted order, and for values frequent by now."""
         frequent = [(field, value) for field, value in categories.items() if self._count(field, value)]
-        for slot in sorted(frequent, key=lambda s: (order(s[0]), s[1])):
+        for common in sorted(frequent, key=lambda s: (order(s[0]), s[1])):
             if self.size < self.max_features:
-                self._add(slot)
+                self._add(common)
         for slot in sorted(unknown, key=lambda s: (order(s[0]), order(s[1]))):
             if slot not in self.slots and self.size < self.max_features:
                 self._add(slot)
@@ -179,7 +179,7 @@ class Fields:
             self.category_fields[field] = len(self.category_fields)
 
     def _count(self, field: Hashable, value: str) -> bool:
-        """Count a value; whether it is to have a slot from now on. Rare values beyond a bound are not counted."""
+        """Count a value; whether it has a slot from now on. Values beyond a bound are not counted."""
         seen = self.counts.setdefault(field, {"": 0})
         seen[""] += 1
         if "=" + value not in seen and len(seen) > MAX_ROWS:
