@@ -64,7 +64,7 @@ class Options:
                 isinstance(h, (int, float)) and not isinstance(h, bool) and max(least, 1e-9) <= h < math.inf
                 for h in value
             ):
-                raise ValueError(f"{name} is {value!r}; expected finite numbers above 0 and at least {least:g}")
+                raise ValueError(f"{name} is {value!r}; expected finite numbers above 0, at least {least:g}")
 
     def shown(self, name: str) -> Any:
         """An option as the constructor takes it: no keys are None."""
