@@ -38,6 +38,12 @@ KEYS: tuple[str | tuple[str, ...], ...] = (
 )
 LATE = 1
 SHOW_SECONDS = 0.5
+_PEERS_COMMAND = """\
+import sys
+sys.path.append(sys.argv.pop(1))
+from engine.peer_process import main
+main(sys.argv[1:])
+"""
 
 
 class DemoError(Exception):
@@ -202,8 +208,9 @@ def _peers_beside(demo: Demo) -> Iterator[subprocess.Popen[bytes] | None]:
     if not demo.peers or (found is not None and found["finished"]):
         yield None
         return
-    arguments = [str(demo.folder), str(os.getpid()), *demo.peers]
-    process = subprocess.Popen([sys.executable, "-m", "engine.peer_process", *arguments])
+    root = str(Path(__file__).resolve().parent.parent)
+    arguments = [root, str(demo.folder), str(os.getpid()), *demo.peers]
+    process = subprocess.Popen([sys.executable, "-P", "-c", _PEERS_COMMAND, *arguments])
     try:
         yield process
     finally:
@@ -311,7 +318,7 @@ class _Run:
         )
 
     def _report(self) -> None:
-        from engine.demo_report import results
+        from engine.demo_report import results, sentence
         from engine.evaluate.report import write_report
         from streams.flights import EVENTS
 
@@ -320,6 +327,8 @@ class _Run:
         found = results(self.demo, self.loop.shard, events, KEYS)
         clock = {"everlearn": self.speed.result(), **peers["wall_clock"]}
         page = write_report(self.demo.folder, {**found, **peers["peers"], "wall_clock": clock})
+        for decision in found["decisions"]:
+            self.view.say(sentence(decision))
         self.view.say(f"report: {page} and {page.with_suffix('.json').name} beside it")
 
 

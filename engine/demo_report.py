@@ -63,6 +63,20 @@ def results(demo: Demo, shard: Shard, events: Source, keys: Sequence[Any]) -> di
     }
 
 
+def sentence(decision: Mapping[str, Any]) -> str:
+    """A decision of `results` in two lines for the terminal: what was said, what came, and who said so."""
+    said, outcome = decision["forecast"], str(decision["outcome"])
+    best = max(said, key=said.__getitem__)
+    words = {"0": "on time", "1": "late"}
+    verdict = "right" if best == outcome else "wrong"
+    head = f"{decision['title']}: {words[best]} with {said[best]:.0%}, {verdict}, {words[outcome]} it was"
+    strongest = sorted(decision["experts"], key=lambda expert: -abs(expert["weight"]))[:3]
+    experts = ", ".join(f"{e['name']} {e['forecast'].get(best, 0.0):.0%}" for e in strongest)
+    alike = [str(memory["label"]) for memory in decision["recalled"]]
+    recalled = f"; of {len(alike)} earlier flights recalled {alike.count('1')} were late" if alike else ""
+    return f"{head}\n    strongest experts: {experts}{recalled}"
+
+
 def _decision(found: Mapping[str, Any]) -> dict[str, Any]:
     """A witness's decision in the report's form: recalled ones by weight, statistics as one row per key."""
     recalled = sorted(found.get("recalled", []), key=lambda memory: -(memory.get("weight") or 0.0))

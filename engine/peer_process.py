@@ -203,7 +203,3 @@ def main(arguments: list[str]) -> None:
         contextlib.closing(open_source(demo, journal)) as source,
     ):
         follow(source, demo.peer_folder, names, demo.seed, SystemClock(), stop, parent)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

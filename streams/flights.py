@@ -11,8 +11,10 @@ they would stand before the departure.
 **Features** are what is known at the scheduled departure: hour, minute of the day and weekday (0 is Monday),
 scheduled arrival as a minute of the day, carrier, origin, destination, tail number, flight number, distance,
 and the origin's last weather row whose hour had ended by then. The record has no tail number for 2,512
-flights, all of them cancelled: a missing one would tell the outcome. In its place stands the aircraft that
-last flew the same carrier's route (else the same carrier), so that nothing later leaks.
+flights, all of them cancelled: a missing one would tell the outcome, and so would the aircraft that flew last,
+by its fresh counts. In its place stands one drawn by the flight's id from those that the carrier flew one to
+eight days before (else before, else none). The file's order inside a minute follows the actual departures; here
+flights of one minute are ordered by a hash of their ids.
 
 **Label**: 1 where the flight arrived 15 minutes late or more, was cancelled or diverted; else 0.
 
@@ -26,6 +28,7 @@ last flew the same carrier's route (else the same carrier), so that nothing late
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -34,6 +37,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from zipfile import ZipFile
+from zlib import crc32
 from zoneinfo import ZoneInfo
 
 from streams.codecs import encode_event, encode_label
@@ -57,6 +61,7 @@ _LATE = 15  # minutes after the scheduled arrival
 _TAXI = 20 * 60.0
 _CANCELLED = 60 * 60.0
 _DIVERTED = 3 * 3600.0
+_DAY = 86400.0
 _ATLANTIC = ("BQN", "PSE", "SJU", "STT")  # destinations that the package's airports.csv lacks
 
 
@@ -96,7 +101,7 @@ def _table(months: tuple[int, ...], raw_tailnum: bool) -> Table:
     f = _flights(months)
     n = f.num_rows
     departure = _floats(f, "time_hour") + 60.0 * _floats(f, "minute")
-    order = np.argsort(departure, kind="stable")
+    order = np.lexsort((_chance(_ids(f)), departure))
     f, departure = f.take(pa.array(order)), departure[order]
 
     hhmm = f.column("sched_arr_time").to_numpy()
@@ -118,7 +123,7 @@ def _table(months: tuple[int, ...], raw_tailnum: bool) -> Table:
     flight = [f"{c}{number}" for c, number in zip(carrier, f.column("flight").to_pylist(), strict=True)]
     tails = f.column("tailnum").to_pylist()
     if not raw_tailnum:
-        tails = _stand_ins(tails, carrier, origin, dest)
+        tails = _stand_ins(tails, carrier, departure, _chance(_ids(f)))
     hour = f.column("hour").to_numpy()
     columns: dict[str, Any] = {
         "hour": hour,
@@ -133,7 +138,7 @@ def _table(months: tuple[int, ...], raw_tailnum: bool) -> Table:
         "distance": f.column("distance").to_numpy(),
     }
     columns |= _weather(np.asarray(origin), departure)
-    ids = [f"{d}/{number}/{o}" for d, number, o in zip(date.astype(str), flight, origin, strict=True)]
+    ids = _ids(f)
     if len(set(ids)) != n:
         raise StreamError(
             "two flights have the same id; expected carrier, number, origin and date to be unique"
@@ -231,19 +236,39 @@ def _arrivals(
     return result
 
 
+def _ids(f: Any) -> list[str]:
+    """date/carrier and number/origin of every flight."""
+    columns = (f.column(name).to_pylist() for name in ("carrier", "flight", "origin"))
+    dates = _dates(f).astype(str)
+    return [f"{d}/{c}{number}/{o}" for d, c, number, o in zip(dates, *columns, strict=True)]
+
+
+def _chance(ids: Sequence[str]) -> npt.NDArray[np.int64]:
+    """A number per flight that depends on its id alone."""
+    import numpy as np
+
+    return np.array([crc32(name.encode()) for name in ids], np.int64)
+
+
 def _stand_ins(
-    tails: Sequence[str | None], carrier: Sequence[str], origin: Sequence[str], dest: Sequence[str]
+    tails: Sequence[str | None],
+    carrier: Sequence[str],
+    departure: npt.NDArray[np.float64],
+    chance: npt.NDArray[np.int64],
 ) -> list[str | None]:
-    """Tail numbers, a missing one replaced by that which last flew the carrier's route, else the carrier."""
-    by_route: dict[tuple[str, str, str], str] = {}
-    by_carrier: dict[str, str] = {}
+    """Tail numbers; a missing one is drawn from the carrier's of one to eight days before."""
+    flown: dict[str, tuple[list[float], list[str]]] = {}
     found: list[str | None] = []
-    for tail, c, o, d in zip(tails, carrier, origin, dest, strict=True):
-        if tail is None:
-            tail = by_route.get((c, o, d), by_carrier.get(c))
-        else:
-            by_route[c, o, d] = by_carrier[c] = tail
-        found.append(tail)
+    for tail, c, now, draw in zip(tails, carrier, departure.tolist(), chance.tolist(), strict=True):
+        times, known = flown.setdefault(c, ([], []))
+        if tail is not None:
+            times.append(now)
+            known.append(tail)
+            found.append(tail)
+            continue
+        first, last = bisect_left(times, now - 8 * _DAY), bisect_right(times, now - _DAY)
+        pool = known[first:last] or known
+        found.append(pool[draw % len(pool)] if pool else None)
     return found
 
 

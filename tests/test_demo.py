@@ -126,6 +126,13 @@ def test_the_report_holds_the_engine_its_peer_and_three_decisions(undisturbed: P
     assert report["everlearn"]["experts"]["weights"]
 
 
+def test_the_terminal_tells_of_three_decisions(undisturbed: Path) -> None:
+    out = finished(undisturbed, peers=True).out
+    assert out.count("strongest experts") == 3
+    assert "wrong, " in out
+    assert "right, late it was" in out
+
+
 def test_every_departure_is_answered_once_and_in_order(undisturbed: Path) -> None:
     answers = forecasts(undisturbed)
     assert len({key for key, _ in answers}) == len(answers) > 700
