@@ -52,7 +52,7 @@ def row_dict(row: NDArray[Any]) -> dict[Hashable, Any]:
 
 
 def slotted(core: Core, X: NDArray[Any]) -> F64 | None:
-    """X by slots, (n, F) float64 with NaN for missing and infinite; None while a column has no slot."""
+    """X by slots, (n, F) float64 with NaN for missing; None while a column has no slot."""
     width = math.prod(X.shape[1:])
     flat = X.reshape(len(X), width)
     if X.ndim > 2:
@@ -68,7 +68,6 @@ def slotted(core: Core, X: NDArray[Any]) -> F64 | None:
         at = maybe
     values = np.full((len(X), core.sizes.features), np.nan)
     values[:, at] = flat
-    usable(values)
     return values
 
 
@@ -88,6 +87,7 @@ def forecasts(core: Core, X: NDArray[Any], times: F64) -> F64:
             kept = core.forecast(row_dict(row), None, None if math.isnan(times[i]) else float(times[i]))
             out[i] = kept.answers()
         return out
+    usable(values)
     n = len(X)
     keys = core.chunk_keys(key_values(core, X), n, admit=False)
     ones = np.ones(n)
@@ -102,7 +102,7 @@ def no_categories(core: Core, n: int) -> NDArray[np.int64]:
 def test_then_train(core: Core, X: NDArray[Any], targets: Sequence[Any], times: F64, weights: F64) -> F64:
     """(n, outputs): row i was forecast before target i was learned. Classes met on the way widen the result."""
     n = len(X)
-    out = np.zeros((n, 1))
+    out = np.zeros((n, core.sizes.outputs))
     at = 0
     while at < n:
         end = at
@@ -115,6 +115,7 @@ def test_then_train(core: Core, X: NDArray[Any], targets: Sequence[Any], times: 
             end = at + 1
         else:
             m = end - at
+            core.counts["infinite_values"] += usable(values[:m])
             numbers = numbered(core, targets, at, end)
             keys = core.chunk_keys(key_values(core, X[at:end]), m, admit=True)
             said = core.run_chunk(

@@ -75,6 +75,7 @@ class Core:
         kept = Forecast(
             id=id, time=time, version=int(self.state.tally[1]), labels=tuple(self.classes), record=record,
             sizes=self.sizes, keys=keys, categories=dict(encoded.categories), unknown=dict(encoded.unknown),
+            infinite=encoded.bad,
         )  # fmt: skip
         self._run(
             FORECAST, encoded.values[None, :], math.nan if time is None else time,
@@ -102,11 +103,10 @@ class Core:
             at = fields.slots.get(slot)
             if at is None:
                 self.counts["hashed_names"] += 1
-            elif math.isinf(value):
-                self.counts["infinite_values"] += 1
             else:
                 raw[at] = value
         kept.unknown = {}
+        self.counts["infinite_values"] += kept.infinite
         return self._rows(kept)
 
     def _rows(self, kept: Forecast) -> tuple[I64, I64]:
@@ -124,6 +124,8 @@ class Core:
 
     def learn(self, kept: Forecast, target: Any, weight: float) -> None:
         """The label of a kept forecast; target is a checked label, or a number for regression."""
+        if not kept.observed and not self.regression and target not in self.classes:
+            self.observe(kept)  # a new class changes the sizes: the event enters the statistics before it
         number = self._target(target)
         operations = LEARN
         if kept.observed:
@@ -251,7 +253,7 @@ class Core:
 
     def forget(self, id: Hashable) -> int:
         """Remove stored events with this id from every memory; how many there were."""
-        serials = [s for s, (known, _, _) in self.experience.items() if known == id]
+        serials = [s for s, (known, _, _) in self.experience.items() if known is not None and known == id]
         removed = 0
         for serial in serials:
             found = False

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.encoders.fields import Slot
-from engine.layout import CENTRE, MIXERS, OBSERVED, SPREAD, TIME, Sizes
+from engine.layout import MIXERS, OBSERVED, TIME, VALUE, Sizes
 from engine.names import from_json, to_json
 
 
@@ -23,6 +23,7 @@ class Forecast:
     labels: the classes known then, in the order of columns; empty for regression. record: (size,) float64,
     the encoding, the recalled neighbours, the experts' and mixers' forecasts; `sizes` says what stands where.
     keys: values of the key fields; categories: (field, value) pairs; unknown: names that had no slot yet.
+    infinite: numbers of the event that were infinite, taken as missing.
     """
 
     id: Hashable | None
@@ -34,6 +35,7 @@ class Forecast:
     keys: tuple[Hashable, ...] = ()
     categories: dict[Hashable, str] = field(default_factory=dict)
     unknown: dict[Slot, float] = field(default_factory=dict)
+    infinite: int = 0
 
     @property
     def observed(self) -> bool:
@@ -59,8 +61,7 @@ class Forecast:
     @property
     def value(self) -> float:
         """The forecast of a regression, in the target's unit."""
-        record = self.record
-        return float(record[self.sizes.dim.at_p] * record[SPREAD] + record[CENTRE])
+        return float(self.record[VALUE])
 
     def answers(self) -> NDArray[np.float64]:
         """(outputs,) float64 as an array learner returns it: a column per class, 0 before the first label."""
@@ -131,6 +132,7 @@ def pack(forecasts: Sequence[Forecast], base: Sizes) -> tuple[dict[str, NDArray[
             "id": to_json(f.id),
             "time": f.time,
             "version": f.version,
+            "infinite": f.infinite,
             "labels": len(f.labels),
             "sizes": [getattr(f.sizes, name) for name in grown],
             "keys": [to_json(key) for key in f.keys],
@@ -161,6 +163,7 @@ def unpack(
                 id=from_json(item["id"]),
                 time=item["time"],
                 version=item["version"],
+                infinite=item["infinite"],
                 labels=tuple(labels[: item["labels"]]),
                 record=arrays["records"][at:end].copy(),
                 sizes=sizes,

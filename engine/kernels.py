@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from engine import mixing, newton
 from engine.compiled import entry_point
-from engine.layout import CENTRE, OBSERVED, SPREAD, TIME, STAMP
+from engine.layout import CENTRE, OBSERVED, SPREAD, STAMP, TIME, VALUE
 from engine.rules.local import SQUARE_DECAY, forward_layer, scale_input, update_layer
 from memory import neighbours, rates
 
@@ -592,6 +592,7 @@ def run(
                 mixing.mix(state.mixer, logp, dim.experts, dim.outputs, each, p)
             for c in range(dim.outputs):
                 out[row, c] = p[c] * record[SPREAD] + record[CENTRE]
+                record[VALUE] = out[row, 0]  # rounded once, here, for arrays and single events alike
                 record[dim.at_p + c] = p[c]
                 for k in range(dim.experts):
                     record[dim.at_logp + k * dim.outputs + c] = logp[k, c]
@@ -611,7 +612,8 @@ def run(
             inner = target
             if regression:
                 inner = (target - record[CENTRE]) / record[SPREAD]
-                mixing.weigh_values(state.mixer, logp, dim.experts, each, inner, weight)
+                if record[CENTRE] != 0.0 or record[SPREAD] != 1.0:  # the target's scale was known by then
+                    mixing.weigh_values(state.mixer, logp, dim.experts, each, inner, weight)
                 centre, spread = centre_and_spread(state.prior[0])
                 inner = (target - centre) / spread
             else:

@@ -17,8 +17,9 @@ RANDOM_UNITS = 64
 PLAIN_WITH_CONTEXT, PLAIN_WIDEST = 192, 256
 
 # Header of a record: the tally's stamp when it was made, event time, one more than
-# the number under which it was observed (0: not yet), and the target's mean and deviation at that time (regression).
-STAMP, TIME, OBSERVED, CENTRE, SPREAD = range(5)
+# the number under which it was observed (0: not yet), the target's mean and deviation at that time, and the
+# forecast in the target's unit (regression).
+STAMP, TIME, OBSERVED, CENTRE, SPREAD, VALUE = range(6)
 
 
 class Dim(NamedTuple):

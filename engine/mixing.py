@@ -187,7 +187,7 @@ def weigh_values(mixer: Any, value: F64, experts: int, each: F64, target: float,
         error = target - each[m, 0]
         direction = min(max(error / spread, -1.0), 1.0)
         for k in range(experts):
-            g = direction * (value[k, 0] - each[m, 0])
+            g = direction * value[k, 0]
             square = SQUARE_DECAY * mixer.square[m, k] + (1.0 - SQUARE_DECAY) * g * g
             mixer.square[m, k] = square
             rate = RATES[m] if m < RATES.shape[0] else 1e-3

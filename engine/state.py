@@ -42,12 +42,18 @@ def query_size(sizes: Sizes) -> int:
     return sizes.rates + sizes.contexts * sizes.features
 
 
+def roomy(rows: int) -> int:
+    """Rows that a memory for so many numbers may have, the room for further names included."""
+    return rows + rows // 4 + 4
+
+
 def windows(sizes: Sizes, budget: int) -> tuple[int, int]:
     """Events that the two neighbour memories may hold within `budget` bytes."""
     full = sizes.features <= neighbours.FULL_METRIC
-    per_near = 4 * sizes.features * (2 if full else 1) + 16
-    per_context = 4 * query_size(sizes) + 16
-    share = min(1.0, budget / (NEAR_EVENTS * per_near + CONTEXT_EVENTS * per_context))
+    per_near = 4 * roomy(sizes.features) * (2 if full else 1) + 16
+    per_context = 4 * roomy(query_size(sizes)) + 16
+    fixed = 2 * 4 * neighbours.BLOCK  # `projected` of a memory without a full metric
+    share = min(1.0, (budget - fixed) / (NEAR_EVENTS * per_near + CONTEXT_EVENTS * per_context))
     return tuple(  # type: ignore[return-value]
         max(neighbours.BLOCK, int(events * share) // neighbours.BLOCK * neighbours.BLOCK)
         for events in (NEAR_EVENTS, CONTEXT_EVENTS)
@@ -126,7 +132,7 @@ def widen(memory: neighbours.Neighbours, d: int, events: int, source: NDArray[np
     appended = bool(np.array_equal(source, continued(d, int((source >= 0).sum()))))
     if d <= rows and events >= slots and was_full == full and appended:
         return memory
-    room = d if d <= rows else max(d, min(rows + rows // 4 + 4, 4 * d))
+    room = d if d <= rows else max(d, min(roomy(rows), 4 * d))
     events = min(events, slots) if memory.place[1] else events
     fresh = neighbours.allocate(room, events, full=full)
     held = int(memory.place[1])

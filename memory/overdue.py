@@ -100,7 +100,7 @@ class Overdue:
         """JSON-able content."""
         return {
             "waiting": [[n, when, list(rows), counted] for n, (when, rows, counted) in self.waiting.items()],
-            "due": [list(entry) for entry in self.due],
+            "due": sorted(list(entry) for entry in self.due if entry[1] in self.waiting),
             "delays": [[row, *known] for row, known in self.delays.items()],
             "error": self.error,
             "everywhere": self.everywhere,

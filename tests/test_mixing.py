@@ -21,9 +21,11 @@ def by_formula(weight: np.ndarray, belief: np.ndarray, logp: np.ndarray) -> tupl
 def test_forecast_and_step_are_the_formulas(experts: int, classes: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     mixer = mixing.allocate(experts)
-    each, out = np.zeros((len(mixing.RATES), classes)), np.zeros(classes)
+    each, out = np.zeros((mixing.MIXERS, classes)), np.zeros(classes)
     weight, belief = mixer.weight.copy(), mixer.belief.copy()
-    square = np.zeros_like(weight)
+    steps = len(mixing.RATES)
+    square = np.zeros((steps, experts))
+    covariance = mixing.NEWTON_PRIOR * np.eye(experts)
     for i in range(1, 20):
         logp = np.log(rng.dirichlet(np.ones(classes), size=experts).clip(mixing.FLOOR))
         label = int(rng.integers(classes))
@@ -33,9 +35,15 @@ def test_forecast_and_step_are_the_formulas(experts: int, classes: int, seed: in
         np.testing.assert_allclose(out, p / p.sum(), rtol=1e-9)
         mixing.weigh(mixer, logp, experts, classes, each, label, 1.0)
         g = logp[:, label] - q @ logp.T
-        square = mixing.SQUARE_DECAY * square + (1 - mixing.SQUARE_DECAY) * g * g
+        square = mixing.SQUARE_DECAY * square + (1 - mixing.SQUARE_DECAY) * g[:steps] ** 2
         rms = np.sqrt(square / (1 - mixing.SQUARE_DECAY**i))
-        weight = weight + (mixing.RATES * (1 + 3 / np.sqrt(i)))[:, None] * g / (rms + 1e-12)
+        step = (mixing.RATES * (1 + 3 / np.sqrt(i)))[:, None] * g[:steps] / (rms + 1e-12)
+        around = (logp.T - logp @ q[steps])[q[steps] >= 1e-3]
+        seen = q[steps][q[steps] >= 1e-3]
+        covariance = np.linalg.inv(np.linalg.inv(covariance) + (around.T * seen) @ around)
+        weight = weight + np.vstack([step, covariance @ g[steps]])
+        if np.trace(covariance) < experts * mixing.NEWTON_PRIOR:
+            covariance = covariance / mixing.NEWTON_LAMBDA
         belief = belief * q[:, label] ** mixing.TEMPER
         belief = (1 - mixing.SHARE) * belief / belief.sum() + mixing.SHARE / len(belief)
         np.testing.assert_allclose(mixer.weight, weight, rtol=1e-7, atol=1e-10)
@@ -45,7 +53,7 @@ def test_forecast_and_step_are_the_formulas(experts: int, classes: int, seed: in
 def test_the_mixture_is_nearly_as_good_as_its_best_expert_and_follows_when_the_best_changes() -> None:
     rng = np.random.default_rng(3)
     mixer = mixing.allocate(3)
-    each, out = np.zeros((len(mixing.RATES), 2)), np.zeros(2)
+    each, out = np.zeros((mixing.MIXERS, 2)), np.zeros(2)
     losses: list[float] = []
     experts: list[np.ndarray] = []
     for i in range(6000):
@@ -68,7 +76,7 @@ def test_the_mixture_is_nearly_as_good_as_its_best_expert_and_follows_when_the_b
 def test_a_mixture_of_values_leans_on_the_expert_that_is_right() -> None:
     rng = np.random.default_rng(4)
     mixer = mixing.allocate(2)
-    each = np.zeros((len(mixing.RATES), 1))
+    each = np.zeros((mixing.MIXERS, 1))
     errors = []
     for _ in range(3000):
         target = rng.normal()
