@@ -71,7 +71,9 @@ def compiled_before() -> bool:
 def announce() -> None:
     """Say on stderr that kernels are about to be compiled, unless they are cached."""
     if not compiled_before():
-        print("everlearn: compiling its kernels, once; this takes about a minute …", file=sys.stderr, flush=True)
+        print(
+            "everlearn: compiling its kernels, once; this takes about a minute …", file=sys.stderr, flush=True
+        )
 
 
 def mark_ready() -> None:

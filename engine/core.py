@@ -120,7 +120,7 @@ class Core:
         if len(keys):
             table = self.state.key_rates
             self.overdue.advance(table, self.sizes.outputs, kept.now)
-            self.overdue.arrive(int(kept.record[OBSERVED]) - 1, kept.now, keys)
+            self.overdue.arrive(int(kept.record[OBSERVED]) - 1, kept.now, keys.tolist())
 
     def learn(self, kept: Forecast, target: Any, weight: float) -> None:
         """The label of a kept forecast; target is a checked label, or a number for regression."""
@@ -190,9 +190,7 @@ class Core:
         n = len(X)
         out = np.zeros((n, self.sizes.outputs))
         record = np.zeros(self.dim.record)
-        kernel()(
-            operations, self._bind(), X, times, keys, categories, targets, weights, record, out
-        )
+        kernel()(operations, self._bind(), X, times, keys, categories, targets, weights, record, out)
         return out
 
     def chunk_keys(self, rows: Sequence[tuple[Hashable, ...]], n: int, *, admit: bool) -> I64:
@@ -230,7 +228,7 @@ class Core:
         )
 
     def _resize(self, **sizes: int) -> None:
-        new = replace(self.sizes, **sizes)
+        new = replace(self.sizes, **sizes)  # type: ignore[arg-type] # sizes that grow are integers
         if new == self.sizes:
             return
         self.state = state.grow(
@@ -259,7 +257,7 @@ class Core:
             found = False
             for name in ("near", "context"):
                 memory, gone = state.without(getattr(self.state, name), serial)
-                self.state = self.state._replace(**{name: memory})
+                self.state = self.state._replace(**{name: memory})  # type: ignore[arg-type] # a memory's name
                 found = found or gone
             removed += found
             del self.experience[serial]
@@ -278,7 +276,9 @@ class Core:
             "fields": self.fields.state(),
             "classes": [to_json(label) for label in self.classes],
             "key_rows": [[i, to_json(value)] for i, value in self.key_rows],
-            "sizes": {name: getattr(self.sizes, name) for name in ("features", "outputs", "keys", "categories")},
+            "sizes": {
+                name: getattr(self.sizes, name) for name in ("features", "outputs", "keys", "categories")
+            },
             "experience": [
                 [serial, to_json(id), time, [to_json(key) for key in keys]]
                 for serial, (id, time, keys) in self.experience.items()
@@ -314,7 +314,7 @@ def _key_part(x: Mapping[Hashable, Any], name: Hashable) -> Hashable:
         if value.is_integer():
             return int(value)
     if value is None or isinstance(value, (bool, int, float, str)):
-        return value  # type: ignore[no-any-return]
+        return value
     raise TypeError(
         f"key field {name!r} is {value!r} of type {type(value).__name__}; expected a string, number or boolean"
     )

@@ -29,9 +29,7 @@ def explain(core: Core, forecast: Forecast) -> dict[str, Any]:
         "time": forecast.time,
         "forecast": forecast.value if core.regression else forecast.proba,
         "version": forecast.version,
-        "experts": [
-            {"name": name, "weight": weights[name], "forecast": said[name]} for name in said
-        ],
+        "experts": [{"name": name, "weight": weights[name], "forecast": said[name]} for name in said],
         "recalled": recalled(core, forecast),
         "keys": key_statistics(core, forecast),
     }

@@ -66,7 +66,8 @@ class State(NamedTuple):
     tally: (5,) int64 — events observed, labels learned, last label, the one before (−1: none), and a stamp
         that moves whenever stored events may have changed their slots.
     plain, random: second-order experts; random_weight, random_offset: the ReLU features of the latter.
-    prior: (2, C) float64 class counts decayed over 500 and 5,000 labels; regression: (1, 3) count, mean, squared deviations of the target.
+    prior: (2, C) float64 class counts decayed over 500 and 5,000 labels; regression: (1, 3)
+        count, mean and squared deviations of the target.
     transition: (C, C) float64 decayed counts of label after label (1 × 1 without label history).
     """
 
@@ -183,17 +184,17 @@ def prior_of(state: Any, dim: Any, which: int, prior: F64) -> None:
 
 
 @njit(fastmath=FAST, nogil=True, error_model="numpy")
-def encode(
-    state: Any, dim: Any, scratch: Any, record: F64, keys: I64, categories: I64, base: int
-) -> None:
+def encode(state: Any, dim: Any, scratch: Any, record: F64, keys: I64, categories: I64, base: int) -> None:
     """Outcome columns and features of the event into its inputs, float32 values in float64 places."""
     e = state.encoder
     if dim.rates > 0:
         prior_of(state, dim, 1, scratch.prior)
         split = 0
         if keys.shape[0] > 0:
-            split = keys.shape[0] * state.key_rates.horizon.shape[0] * (
-                rates.rate_columns(dim.outputs) + rates.COUNTS
+            split = (
+                keys.shape[0]
+                * state.key_rates.horizon.shape[0]
+                * (rates.rate_columns(dim.outputs) + rates.COUNTS)
             )
             rates.read(
                 state.key_rates, keys, record[TIME], scratch.prior, dim.outputs, True,
@@ -279,13 +280,13 @@ def say(scratch: Any, dim: Any, row: int, values: F64) -> None:
 
 
 @njit(fastmath=FAST, nogil=True, error_model="numpy")
-def consult(state: Any, dim: Any, scratch: Any, memory: Any, query: F32, d: int, at: int, record: F64) -> None:
+def consult(
+    state: Any, dim: Any, scratch: Any, memory: Any, query: F32, d: int, at: int, record: F64
+) -> None:
     """Recall from one neighbour memory: forecasts into soft and rank, who was recalled into the record."""
     k = dim.neighbours
     distance, slot = scratch.distance[:k], scratch.slot[:k]
-    found = neighbours.recall(
-        memory, query, d, distance, slot, scratch.work, scratch.weight, scratch.block
-    )
+    found = neighbours.recall(memory, query, d, distance, slot, scratch.work, scratch.weight, scratch.block)
     record[at] = found
     for j in range(found):
         record[at + 1 + j] = slot[j]
@@ -297,9 +298,7 @@ def consult(state: Any, dim: Any, scratch: Any, memory: Any, query: F32, d: int,
         scratch.soft[0] = (soft - record[CENTRE]) / record[SPREAD]
         scratch.rank[0] = (rank - record[CENTRE]) / record[SPREAD]
     else:
-        neighbours.vote(
-            memory, distance, slot, found, dim.outputs, scratch.share, scratch.soft, scratch.rank
-        )
+        neighbours.vote(memory, distance, slot, found, dim.outputs, scratch.share, scratch.soft, scratch.rank)
 
 
 @njit(fastmath=FAST, nogil=True, error_model="numpy")
@@ -401,9 +400,7 @@ def linear_say(linear: Any, dim: Any, record: F64, base: int, p: F64) -> None:
 
 
 @njit(fastmath=FAST, nogil=True, error_model="numpy")
-def linear_learn(
-    linear: Any, dim: Any, record: F64, base: int, p: F64, target: float, rate: float
-) -> None:
+def linear_learn(linear: Any, dim: Any, record: F64, base: int, p: F64, target: float, rate: float) -> None:
     """One AdaGrad step (Duchi et al. 2011) of softmax regression."""
     d = dim.rates + dim.contexts * dim.features
     for c in range(dim.outputs):

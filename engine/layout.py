@@ -140,7 +140,12 @@ class Sizes:
         """The experts in the order of their rows."""
         names = ["prior", "neighbours", "neighbours nearest", "context neighbours", "context nearest"]
         names += ["fast layers", "slow layers", "linear"]
-        names += ["second order, firm", "second order, loose", "random features, firm", "random features, loose"]
+        names += [
+            "second order, firm",
+            "second order, loose",
+            "random features, firm",
+            "random features, loose",
+        ]
         if self.history:
             names += ["last label", "transitions"]
         return names
@@ -183,7 +188,10 @@ class Sizes:
             shared = np.arange(min(self.outputs, old.outputs))
             source[self.recall_inputs + shared] = old.recall_inputs + shared
         source[self.recall_inputs + self.history_inputs :] = -1
-        rate_at, old_rate_at = self.recall_inputs + self.history_inputs, old.recall_inputs + old.history_inputs
+        rate_at, old_rate_at = (
+            self.recall_inputs + self.history_inputs,
+            old.recall_inputs + old.history_inputs,
+        )
         rates = self.rate_source(old)
         source[rate_at : rate_at + self.rates] = np.where(rates >= 0, old_rate_at + rates, -1)
         shared = np.arange(self.contexts * min(self.features, old.features))
@@ -197,7 +205,12 @@ class Sizes:
         shared = min(self.rate_columns, old.rate_columns) if same else 0
         blocks = (
             (0, 0, min(self.key_cells, old.key_cells) * self.key_horizons, COUNTS),
-            (self.key_columns, old.key_columns, min(self.categories, old.categories) * self.category_horizons, 0),
+            (
+                self.key_columns,
+                old.key_columns,
+                min(self.categories, old.categories) * self.category_horizons,
+                0,
+            ),
         )
         for start, old_start, cells, counts in blocks:
             width, old_width = self.rate_columns + counts, old.rate_columns + counts

@@ -45,14 +45,15 @@ class Shape:
 
 def mixed_bits(*lattice: NDArray[np.int64] | int) -> NDArray[np.float64]:
     """Uniform numbers in [0, 1) that depend on the lattice point alone (SplitMix64's finaliser, chained)."""
-    state = np.uint64(0x9E3779B97F4A7C15)
+    state: Any = np.uint64(0x9E3779B97F4A7C15)
     with np.errstate(over="ignore"):
         for part in lattice:
             state = np.asarray(part, np.int64).astype(np.uint64) * np.uint64(0xBF58476D1CE4E5B9) ^ state
             state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
             state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
             state = (state ^ (state >> np.uint64(31))) + np.uint64(0x9E3779B97F4A7C15)
-    return (state >> np.uint64(11)).astype(np.float64) / float(1 << 53)
+    uniform: NDArray[np.float64] = (state >> np.uint64(11)).astype(np.float64) / float(1 << 53)
+    return uniform
 
 
 def allocate(shape: Shape, seed: int) -> Layers:
@@ -116,7 +117,9 @@ def load_tensors(layers: Layers, state: dict[str, Any]) -> None:
     """Copy a state_dict into the network; ValueError names a parameter that is missing or of another shape."""
     for name in PARAMETERS:
         if name not in state:
-            raise ValueError(f"parameter {name!r} is missing from the state; expected {', '.join(PARAMETERS)}")
+            raise ValueError(
+                f"parameter {name!r} is missing from the state; expected {', '.join(PARAMETERS)}"
+            )
         array = getattr(layers, name)
         value = np.asarray(state[name])
         if value.shape != array.shape:

@@ -54,9 +54,8 @@ def grow(model: SecondOrder, outputs: int, source: NDArray[np.int64]) -> SecondO
     old = model.weight.shape[1]
     fresh.weight[:, :old, kept] = model.weight[:, :, source[kept]]
     full = np.triu(model.covariance) + np.swapaxes(np.triu(model.covariance, 1), 1, 2)
-    fresh.covariance[np.ix_(range(len(PRIORS)), kept, kept)] = full[
-        np.ix_(range(len(PRIORS)), source[kept], source[kept])
-    ]
+    models = np.arange(len(PRIORS))
+    fresh.covariance[np.ix_(models, kept, kept)] = full[np.ix_(models, source[kept], source[kept])]
     fresh.covariance[...] = np.triu(fresh.covariance)
     return fresh
 
@@ -151,9 +150,7 @@ def learn(
             row[b] = (row[b] - force * u[b]) * fade
 
 
-def numpy_step(
-    weight: F64, covariance: F64, prior: float, x: F64, target: int
-) -> tuple[F64, F64, F64]:
+def numpy_step(weight: F64, covariance: F64, prior: float, x: F64, target: int) -> tuple[F64, F64, F64]:
     """(forecast, weight, covariance) after one labelled event, as the module's formulas say."""
     z = weight @ x
     q = np.exp(z - z.max())

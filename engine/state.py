@@ -60,13 +60,13 @@ def windows(sizes: Sizes, budget: int) -> tuple[int, int]:
     )
 
 
-def make(sizes: Sizes, seed: int, budget: int, horizons: tuple[tuple[float, ...], tuple[float, ...]]) -> State:
+def make(
+    sizes: Sizes, seed: int, budget: int, horizons: tuple[tuple[float, ...], tuple[float, ...]]
+) -> State:
     """An empty learner of these sizes."""
     z = np.zeros
     near, context = windows(sizes, budget)
-    shape = network.Shape(
-        depth=sizes.depth, width=sizes.width, inputs=sizes.inputs, outputs=sizes.outputs
-    )
+    shape = network.Shape(depth=sizes.depth, width=sizes.width, inputs=sizes.inputs, outputs=sizes.outputs)
     d = query_size(sizes)
     c = sizes.outputs
     return State(
@@ -92,7 +92,10 @@ def make(sizes: Sizes, seed: int, budget: int, horizons: tuple[tuple[float, ...]
 
 def scratch(sizes: Sizes) -> Scratch:
     """Working space for kernels of these sizes."""
-    f = lambda *size: np.zeros(size, np.float32)  # noqa: E731 - a local shorthand
+
+    def f(*size: int) -> NDArray[np.float32]:
+        return np.zeros(size, np.float32)
+
     z = np.zeros
     n = max(sizes.inputs, sizes.features, neighbours.FULL_METRIC)
     k = max(sizes.neighbours, 1)
@@ -104,7 +107,8 @@ def scratch(sizes: Sizes) -> Scratch:
         fast_hidden=f(L, H), fast_slope=f(L, H), fast_above=f(L + 1, H), fast_p=z((L, C)),
         slow_hidden=f(L, H), slow_slope=f(L, H), slow_above=f(L + 1, H), slow_p=z((L, C)),
         delta=f(H), scaled=f(H), linear_p=z(C), prior=z(C),
-        wide=z(sizes.plain + RANDOM_UNITS), u=z(sizes.plain + RANDOM_UNITS), newton_p=z((4, C)), logp=z((sizes.experts, C)), each=z((MIXERS, C)), p=z(C),
+        wide=z(sizes.plain + RANDOM_UNITS), u=z(sizes.plain + RANDOM_UNITS), newton_p=z((4, C)),
+        logp=z((sizes.experts, C)), each=z((MIXERS, C)), p=z(C),
     )  # fmt: skip
 
 
@@ -170,9 +174,7 @@ def grow(state: State, old: Sizes, new: Sizes, seed: int, budget: int,
     block = continued(new.contexts * new.features, old.contexts * old.features)
     query = np.concatenate([rate_source, np.where(block >= 0, old.rates + block, -1)])
     near_events, context_events = windows(new, budget)
-    near = widen(
-        state.near, new.features, near_events, features, full=new.features <= neighbours.FULL_METRIC
-    )
+    near = widen(state.near, new.features, near_events, features, full=new.features <= neighbours.FULL_METRIC)
     context = widen(state.context, query_size(new), context_events, query, full=False)
     inputs = new.input_source(old)
     outputs = continued(new.outputs, old.outputs)
@@ -218,7 +220,7 @@ def resize_encoder(encoder: Encoder, old: Sizes, new: Sizes) -> Encoder:
     features = continued(new.features, old.features)
     source = new.rate_source(old)
     return Encoder(
-        *(spread(array, features) for array in encoder[:6]),
+        **{name: spread(getattr(encoder, name), features) for name in Encoder._fields[:6]},
         rate_mean=spread(encoder.rate_mean, source),
         rate_square=spread(encoder.rate_square, source),
         rate_seen=spread(encoder.rate_seen, source),

@@ -161,10 +161,10 @@ def recall(
         project(memory, weight, query, d, work)
         for i in range(d):
             weight[i] = np.float32(1.0)
-        return nearest(memory.projected, memory.place[1], work, weight, d, distance, slot, block)  # type: ignore[no-any-return]
+        return nearest(memory.projected, memory.place[1], work, weight, d, distance, slot, block)
     for i in range(d):
         weight[i] = np.float32(math.exp(memory.logw[i]))
-    return nearest(memory.buffer, memory.place[1], query, weight, d, distance, slot, block)  # type: ignore[no-any-return]
+    return nearest(memory.buffer, memory.place[1], query, weight, d, distance, slot, block)
 
 
 @njit(fastmath=FAST, nogil=True, error_model="numpy")
@@ -261,9 +261,7 @@ def adapt(
     for j in range(found):
         bandwidth -= pull[j] * sharpness * (distance[j] - distance[0])
     memory.scale[1] = METRIC_DECAY * memory.scale[1] + (1.0 - METRIC_DECAY) * bandwidth * bandwidth
-    memory.scale[0] += (
-        SCALE_RATE * cooling * bandwidth / (math.sqrt(memory.scale[1] / correction) + 1e-12)
-    )
+    memory.scale[0] += SCALE_RATE * cooling * bandwidth / (math.sqrt(memory.scale[1] / correction) + 1e-12)
     memory.scale[0] = min(max(memory.scale[0], -4.0), 4.0)
 
     for i in range(d):

@@ -112,7 +112,9 @@ def test_growing_keeps_what_was_learned_and_gives_new_weights_their_own_values()
     for _ in range(20):
         stack.learn(rng.normal(size=3).astype(np.float32), float(rng.integers(2)))
     grown = network.grow(stack.layers, 7, 5, 3, np.array([2, -1, 0, 1, -1]))
-    assert np.array_equal(grown.W[:, :, 4 + np.array([0, 2, 3])], stack.layers.W[:, :, 4 + np.array([2, 0, 1])])
+    assert np.array_equal(
+        grown.W[:, :, 4 + np.array([0, 2, 3])], stack.layers.W[:, :, 4 + np.array([2, 0, 1])]
+    )
     assert np.array_equal(grown.V[:, :2], stack.layers.V)
     assert not grown.V[:, 2].any()
     again = network.grow(stack.layers, 7, 5, 3, np.array([2, -1, 0, 1, -1]))

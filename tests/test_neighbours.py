@@ -70,8 +70,10 @@ def test_votes_are_distributions_and_favour_the_near() -> None:
     found = ring.recall(np.array([3.0, 3.0], np.float32))
     soft, rank = np.zeros(3), np.zeros(3)
     neighbours.vote(ring.memory, ring.distance, ring.slot, found, 3, ring.share, soft, rank)
-    assert soft.sum() == pytest.approx(1) and rank.sum() == pytest.approx(1)
-    assert soft.argmax() == 1 and rank.argmax() == 1
+    assert soft.sum() == pytest.approx(1)
+    assert rank.sum() == pytest.approx(1)
+    assert soft.argmax() == 1
+    assert rank.argmax() == 1
     assert soft[2] > 0
 
 
