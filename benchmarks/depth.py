@@ -122,13 +122,15 @@ def _local(
     net: Any, X: Any, y: Any, depth: int, skip: bool, classes: int, rate: float
 ) -> float:  # pragma: no cover - compiled
     n, d = X.shape
-    hidden, slope = np.empty((depth, WIDTH), np.float32), np.empty((depth, WIDTH), np.float32)
-    above = np.zeros((depth + 1, WIDTH), np.float32)
+    width = net.b.shape[1]  # not the constant: loops of a known length come out slower
+    hidden, slope = np.empty((depth, width), np.float32), np.empty((depth, width), np.float32)
+    above = np.zeros((depth + 1, width), np.float32)
     p = np.empty((depth, classes))
-    scaled_x, delta, scaled = (
-        np.empty(d, np.float32),
-        np.empty(WIDTH, np.float32),
-        np.empty(WIDTH, np.float32),
+    scaled_x = np.empty(d, np.float32)
+    delta, sway, scaled = (
+        np.empty(width, np.float32),
+        np.empty(width, np.float32),
+        np.empty(width, np.float32),
     )
     correct = 0.0
     for i in range(n):
@@ -137,7 +139,7 @@ def _local(
         for layer in range(depth):
             read = d if skip or layer == 0 else 0
             forward_layer(
-                net, layer, WIDTH, read, classes, SIGMOID, False,
+                net, layer, width, read, classes, SIGMOID, False,
                 above[layer], x, hidden[layer], slope[layer], above[layer + 1], p[layer],
             )  # fmt: skip
         best = 0
@@ -149,8 +151,8 @@ def _local(
         for layer in range(depth):
             read = d if skip or layer == 0 else 0
             update_layer(
-                net, layer, WIDTH, read, classes, False, rate, correction, float(y[i]),
-                above[layer], scaled_x, hidden[layer], slope[layer], p[layer], delta, scaled,
+                net, layer, width, read, classes, False, rate, correction, float(y[i]),
+                above[layer], scaled_x, hidden[layer], slope[layer], p[layer], delta, sway, scaled,
             )  # fmt: skip
     return correct
 

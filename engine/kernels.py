@@ -26,6 +26,9 @@ SHORT, LONG = 2.0, 24.0
 PRIOR_DECAY, SLOW_PRIOR_DECAY = 500.0, 5_000.0
 TRANSITION_DECAY = 0.995
 FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
+part = njit(
+    fastmath=FAST, nogil=True, error_model="numpy", forceinline=True
+)  # states are costly to hand over
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -93,17 +96,9 @@ class State(NamedTuple):
 class Scratch(NamedTuple):
     """Working space of the kernels; nothing in it outlives a call."""
 
+    near: Any
+    context: Any
     query: F32
-    other: F32
-    work: F32
-    out: F32
-    weight: F32
-    block: F32
-    distance: F64
-    slot: I64
-    share: F64
-    pull: F64
-    gradient: F64
     soft: F64
     rank: F64
     x: F32
@@ -117,6 +112,7 @@ class Scratch(NamedTuple):
     slow_above: F32
     slow_p: F64
     delta: F32
+    sway: F32
     scaled: F32
     linear_p: F64
     prior: F64
@@ -158,7 +154,7 @@ def bind(state: Any, scratch: Any, dim: Any, settings: Any) -> Any:
     return Bound(state, scratch, dim, settings)
 
 
-@njit(fastmath=FAST, nogil=True, error_model="numpy")
+@part
 def standardise(x: float, mean: float, square: float, seen: float) -> float:
     """x against mean and deviation of all values so far, itself included, clipped to ±4."""
     n = seen + 1.0
@@ -170,71 +166,65 @@ def standardise(x: float, mean: float, square: float, seen: float) -> float:
     return min(max((x - centre) / math.sqrt(variance), -CLIP), CLIP)
 
 
-@njit(fastmath=FAST, nogil=True, error_model="numpy")
-def prior_of(state: Any, dim: Any, which: int, prior: F64) -> None:
-    """Class frequencies (C,), recent (0) or of longer (1); or the mean target (1,)."""
-    if dim.regression == 1:
-        prior[0] = state.prior[0, 1]
+@part
+def prior_of(counts: F64, regression: bool, prior: F64) -> None:
+    """Class frequencies (C,) from their decayed counts; or the mean target (1,) from (3,) statistics."""
+    if regression:
+        prior[0] = counts[1]
         return
     total = 0.0
-    for c in range(dim.outputs):
-        total += state.prior[which, c] + 0.5
-    for c in range(dim.outputs):
-        prior[c] = (state.prior[which, c] + 0.5) / total
+    for c in range(prior.shape[0]):
+        total += counts[c] + 0.5
+    for c in range(prior.shape[0]):
+        prior[c] = (counts[c] + 0.5) / total
 
 
-@njit(fastmath=FAST, nogil=True, error_model="numpy")
-def encode(state: Any, dim: Any, scratch: Any, record: F64, keys: I64, categories: I64, base: int) -> None:
-    """Outcome columns and features of the event into its inputs, float32 values in float64 places."""
-    e = state.encoder
-    if dim.rates > 0:
-        prior_of(state, dim, 1, scratch.prior)
-        split = 0
-        if keys.shape[0] > 0:
-            split = (
-                keys.shape[0]
-                * state.key_rates.horizon.shape[0]
-                * (rates.rate_columns(dim.outputs) + rates.COUNTS)
-            )
-            rates.read(
-                state.key_rates, keys, record[TIME], scratch.prior, dim.outputs, True,
-                record[dim.at_rate : dim.at_rate + split],
-            )  # fmt: skip
-        rates.read(
-            state.category_rates, categories, float(state.tally[0]), scratch.prior, dim.outputs, False,
-            record[dim.at_rate + split : dim.at_rate + dim.rates],
-        )  # fmt: skip
+@part
+def outcome_columns(
+    key_rates: Any, category_rates: Any, prior: F64, dim: Any, time: float, number: float, keys: I64,
+    categories: I64, out: F64,
+) -> None:  # fmt: skip
+    """What is known of the outcomes of the event's keys and categories, (rates,)."""
+    split = 0
+    if keys.shape[0] > 0:
+        split = keys.shape[0] * key_rates.horizon.shape[0] * (rates.rate_columns(dim.outputs) + rates.COUNTS)
+        rates.read(key_rates, keys, time, prior, dim.outputs, True, out[:split])
+    rates.read(category_rates, categories, number, prior, dim.outputs, False, out[split : dim.rates])
+
+
+@part
+def encode(e: Any, dim: Any, raw: F64, rate: F64, out: F64) -> None:
+    """Outcome columns (rates,) and features (F,) as inputs, float32 values in float64 places."""
     for r in range(dim.rates):
-        record[base + r] = np.float32(
-            standardise(record[dim.at_rate + r], e.rate_mean[r], e.rate_square[r], e.rate_seen[r])
-        )
-    at = base + dim.rates
+        out[r] = np.float32(standardise(rate[r], e.rate_mean[r], e.rate_square[r], e.rate_seen[r]))
+    at = dim.rates
     for f in range(dim.features):
-        x = record[dim.at_raw + f]
-        z = 0.0 if math.isnan(x) else standardise(x, e.mean[f], e.square[f], e.seen[f])
-        record[at] = np.float32(z)
+        x = raw[f]
+        missing = math.isnan(x)
+        z = 0.0 if missing else standardise(x, e.mean[f], e.square[f], e.seen[f])
+        out[at] = np.float32(z)
         if dim.contexts == 3:
-            missing = math.isnan(x)
-            record[at + 1] = 0.0 if missing else np.float32(z - e.short[f])
-            record[at + 2] = 0.0 if missing else np.float32(z - e.long[f])
+            out[at + 1] = 0.0 if missing else np.float32(z - e.short[f])
+            out[at + 2] = 0.0 if missing else np.float32(z - e.long[f])
         at += dim.contexts
 
 
-@njit(fastmath=FAST, nogil=True, error_model="numpy")
-def observe(state: Any, dim: Any, record: F64, keys: I64, categories: I64, base: int) -> None:
-    """Let the event enter the running statistics, the label-free context and its keys' counts of events."""
-    e = state.encoder
-    for k in range(keys.shape[0]):
-        if keys[k] >= 0:
-            rates.arrive(state.key_rates, keys[k], record[TIME], dim.outputs)
-    for k in range(categories.shape[0]):
-        if categories[k] >= 0:
-            rates.arrive(state.category_rates, categories[k], float(state.tally[0]), dim.outputs)
+@part
+def arrive(table: Any, rows: I64, time: float, outputs: int) -> None:
+    """One more event of each row's key."""
+    for k in range(rows.shape[0]):
+        if rows[k] >= 0:
+            rates.arrive(table, rows[k], time, outputs)
+
+
+@part
+def observe(e: Any, dim: Any, raw: F64, rate: F64, encoded: F64) -> None:
+    """Let the event enter the running statistics and the label-free context."""
     for f in range(dim.features):
-        x = record[dim.at_raw + f]
+        x = raw[f]
         if math.isnan(x):
             continue
-        z = record[base + dim.rates + dim.contexts * f]
+        z = encoded[dim.rates + dim.contexts * f]
         e.seen[f] += 1.0
         difference = x - e.mean[f]
         e.mean[f] += difference / e.seen[f]
@@ -243,89 +233,81 @@ def observe(state: Any, dim: Any, record: F64, keys: I64, categories: I64, base:
         e.short[f] += (z - e.short[f]) / min(SHORT, e.step[f])
         e.long[f] += (z - e.long[f]) / min(LONG, e.step[f])
     for r in range(dim.rates):
-        x = record[dim.at_rate + r]
+        x = rate[r]
         e.rate_seen[r] += 1.0
         difference = x - e.rate_mean[r]
         e.rate_mean[r] += difference / e.rate_seen[r]
         e.rate_square[r] += difference * (x - e.rate_mean[r])
-    state.tally[0] += 1
-    if record[TIME] > state.now[0]:
-        state.now[0] = record[TIME]
 
 
-@njit(fastmath=FAST, nogil=True, error_model="numpy")
-def near_query(dim: Any, record: F64, base: int, query: F32) -> None:
+@part
+def near_query(dim: Any, encoded: F64, query: F32) -> None:
     """The standardised features alone, (F,)."""
     for f in range(dim.features):
-        query[f] = np.float32(record[base + dim.rates + dim.contexts * f])
+        query[f] = np.float32(encoded[dim.rates + dim.contexts * f])
 
 
-@njit(fastmath=FAST, nogil=True, error_model="numpy")
-def context_query(dim: Any, record: F64, base: int, query: F32) -> int:
+@part
+def context_query(dim: Any, encoded: F64, query: F32) -> int:
     """Outcome columns, features and their context, (D,); returns D."""
     d = dim.rates + dim.contexts * dim.features
     for i in range(d):
-        query[i] = np.float32(record[base + i])
+        query[i] = np.float32(encoded[i])
     return d
 
 
-@njit(fastmath=FAST, nogil=True, error_model="numpy")
-def say(scratch: Any, dim: Any, row: int, values: F64) -> None:
+@part
+def say(logp: F64, regression: bool, row: int, values: F64) -> None:
     """Write one expert's forecast: log p floored, or the value."""
-    if dim.regression == 1:
-        scratch.logp[row, 0] = values[0]
+    said = logp[row]
+    if regression:
+        said[0] = values[0]
         return
-    for c in range(dim.outputs):
-        scratch.logp[row, c] = math.log(max(values[c], mixing.FLOOR))
+    for c in range(said.shape[0]):
+        said[c] = math.log(max(values[c], mixing.FLOOR))
 
 
-@njit(fastmath=FAST, nogil=True, error_model="numpy")
+@part
 def consult(
-    state: Any, dim: Any, scratch: Any, memory: Any, query: F32, d: int, at: int, record: F64
+    dim: Any, memory: Any, search: Any, query: F32, d: int, at: int, record: F64, soft_p: F64, rank_p: F64
 ) -> None:
-    """Recall from one neighbour memory: forecasts into soft and rank, who was recalled into the record."""
+    """Recall from one neighbour memory: its two forecasts, and who was recalled into the record."""
     k = dim.neighbours
-    distance, slot = scratch.distance[:k], scratch.slot[:k]
-    found = neighbours.recall(memory, query, d, distance, slot, scratch.work, scratch.weight, scratch.block)
+    distance, slot = search.distance, search.slot
+    found = neighbours.recall(memory, search, query, d)
     record[at] = found
     for j in range(found):
         record[at + 1 + j] = slot[j]
         record[at + 1 + k + j] = distance[j]
     if dim.regression == 1:
-        soft, rank = neighbours.average(memory, distance, slot, found, scratch.share)
+        soft, rank = neighbours.average(memory, distance, slot, found, search.share)
         if found == 0:
             soft = rank = record[CENTRE]
-        scratch.soft[0] = (soft - record[CENTRE]) / record[SPREAD]
-        scratch.rank[0] = (rank - record[CENTRE]) / record[SPREAD]
+        soft_p[0] = (soft - record[CENTRE]) / record[SPREAD]
+        rank_p[0] = (rank - record[CENTRE]) / record[SPREAD]
     else:
-        neighbours.vote(memory, distance, slot, found, dim.outputs, scratch.share, scratch.soft, scratch.rank)
+        neighbours.vote(memory, distance, slot, found, dim.outputs, search.share, soft_p, rank_p)
 
 
-@njit(fastmath=FAST, nogil=True, error_model="numpy")
-def remember(state: Any, dim: Any, scratch: Any, memory: Any, query: F32, d: int, at: int, record: F64,
-             fresh: bool, target: float) -> None:  # fmt: skip
+@part
+def remember(dim: Any, memory: Any, search: Any, query: F32, d: int, at: int, record: F64, fresh: bool,
+             target: float, serial: int) -> None:  # fmt: skip
     """Let the metric learn from the neighbours of a labelled event, then store the event."""
     k = dim.neighbours
-    distance, slot = scratch.distance[:k], scratch.slot[:k]
     if dim.metric == 1:
         if fresh:
             found = int(record[at])
             for j in range(found):
-                slot[j] = int(record[at + 1 + j])
-                distance[j] = record[at + 1 + k + j]
+                search.slot[j] = int(record[at + 1 + j])
+                search.distance[j] = record[at + 1 + k + j]
         else:
-            found = neighbours.recall(
-                memory, query, d, distance, slot, scratch.work, scratch.weight, scratch.block
-            )
-        neighbours.adapt(
-            memory, query, d, target, dim.regression == 1, distance, slot, found, scratch.share, scratch.pull,
-            scratch.gradient,
-        )  # fmt: skip
-    neighbours.store(memory, query, d, target, state.tally[1], scratch.work, scratch.weight, scratch.out)
+            found = neighbours.recall(memory, search, query, d)
+        neighbours.adapt(memory, search, query, d, target, dim.regression == 1, found)
+    neighbours.store(memory, search, query, d, target, serial)
 
 
-@njit(fastmath=FAST, nogil=True, error_model="numpy")
-def remind(dim: Any, scratch: Any, record: F64, expert: int, values: F64) -> None:
+@part
+def remind(dim: Any, expert: int, values: F64, record: F64) -> None:
     """What a memory said becomes an input of every layer: log p + 2, floored at p = 0.01; or the value."""
     if dim.recall == 0:
         return
@@ -337,25 +319,7 @@ def remind(dim: Any, scratch: Any, record: F64, expert: int, values: F64) -> Non
             record[at + c] = np.float32(math.log(max(values[c], 0.01)) + 2.0)
 
 
-@njit(fastmath=FAST, nogil=True, error_model="numpy")
-def recall(state: Any, dim: Any, scratch: Any, record: F64, base: int) -> None:
-    """Both memories are asked; their forecasts are experts 1 to 4 and inputs of every layer."""
-    near_query(dim, record, base, scratch.query)
-    consult(state, dim, scratch, state.near, scratch.query, dim.features, dim.at_slot, record)
-    say(scratch, dim, 1, scratch.soft)
-    say(scratch, dim, 2, scratch.rank)
-    remind(dim, scratch, record, 0, scratch.soft)
-    remind(dim, scratch, record, 1, scratch.rank)
-    d = context_query(dim, record, base, scratch.query)
-    at = dim.at_slot + 1 + 2 * dim.neighbours
-    consult(state, dim, scratch, state.context, scratch.query, d, at, record)
-    say(scratch, dim, 3, scratch.soft)
-    say(scratch, dim, 4, scratch.rank)
-    remind(dim, scratch, record, 2, scratch.soft)
-    remind(dim, scratch, record, 3, scratch.rank)
-
-
-@njit(fastmath=FAST, nogil=True, error_model="numpy")
+@part
 def sweep(net: Any, dim: Any, x: F32, hidden: F32, slope: F32, above: F32, p: F64) -> None:
     """Every layer of a network runs once, from the first to the last."""
     for layer in range(dim.depth):
@@ -365,29 +329,28 @@ def sweep(net: Any, dim: Any, x: F32, hidden: F32, slope: F32, above: F32, p: F6
         )  # fmt: skip
 
 
-@njit(fastmath=FAST, nogil=True, error_model="numpy")
-def teach(net: Any, dim: Any, rate: float, step: float, target: float, scratch: Any, hidden: F32, slope: F32,
-          above: F32, p: F64) -> None:  # fmt: skip
+@part
+def teach(net: Any, dim: Any, rate: float, step: float, target: float, x: F32, x_scaled: F32, hidden: F32,
+          slope: F32, above: F32, p: F64, delta: F32, sway: F32, scaled: F32) -> None:  # fmt: skip
     """Every layer takes its step from what it read and said in the sweep; no layer needs another's."""
     correction = 1.0 - SQUARE_DECAY**step
-    scale_input(net, dim.inputs, correction, scratch.x, scratch.x_scaled)
+    scale_input(net, dim.inputs, correction, x, x_scaled)
     for layer in range(dim.depth):
         update_layer(
             net, layer, dim.width, dim.inputs, dim.outputs, dim.regression == 1, rate, correction, target,
-            above[layer], scratch.x_scaled, hidden[layer], slope[layer], p[layer], scratch.delta,
-            scratch.scaled,
+            above[layer], x_scaled, hidden[layer], slope[layer], p[layer], delta, sway, scaled,
         )  # fmt: skip
 
 
-@njit(fastmath=FAST, nogil=True, error_model="numpy")
-def linear_say(linear: Any, dim: Any, record: F64, base: int, p: F64) -> None:
+@part
+def linear_say(linear: Any, dim: Any, encoded: F64, p: F64) -> None:
     """p ← softmax(W x + b), or W x + b for regression."""
     d = dim.rates + dim.contexts * dim.features
     top = -np.inf
     for c in range(dim.outputs):
         z = linear.bias[c]
         for i in range(d):
-            z += linear.weight[c, i] * record[base + i]
+            z += linear.weight[c, i] * encoded[i]
         p[c] = z
         top = max(top, z)
     if dim.regression == 0:
@@ -399,8 +362,8 @@ def linear_say(linear: Any, dim: Any, record: F64, base: int, p: F64) -> None:
             p[c] /= total
 
 
-@njit(fastmath=FAST, nogil=True, error_model="numpy")
-def linear_learn(linear: Any, dim: Any, record: F64, base: int, p: F64, target: float, rate: float) -> None:
+@part
+def linear_learn(linear: Any, dim: Any, encoded: F64, p: F64, target: float, rate: float) -> None:
     """One AdaGrad step (Duchi et al. 2011) of softmax regression."""
     d = dim.rates + dim.contexts * dim.features
     for c in range(dim.outputs):
@@ -411,85 +374,75 @@ def linear_learn(linear: Any, dim: Any, record: F64, base: int, p: F64, target: 
         linear.bias_square[c] += e * e
         linear.bias[c] -= rate * e / (math.sqrt(linear.bias_square[c]) + 1e-8)
         for i in range(d):
-            g = e * record[base + i]
+            g = e * encoded[i]
             linear.square[c, i] += g * g
             linear.weight[c, i] -= rate * g / (math.sqrt(linear.square[c, i]) + 1e-8)
 
 
-@njit(fastmath=FAST, nogil=True, error_model="numpy")
-def newton_say(state: Any, dim: Any, scratch: Any, record: F64, base: int) -> None:
-    """The four second-order experts forecast; their inputs stay in scratch.wide for `newton_learn`."""
-    wide = scratch.wide
+@part
+def newton_say(
+    plain: Any, random: Any, weight: F32, offset: F32, dim: Any, encoded: F64, query: F32, wide: F64, p: F64
+) -> None:
+    """The four second-order experts forecast; their inputs stay in `wide` for `newton_learn`."""
     wide[0] = 1.0
     for r in range(dim.rates):
-        wide[1 + r] = record[base + r]
+        wide[1 + r] = encoded[r]
+        query[r] = np.float32(encoded[r])
     stride = dim.plain_stride
-    for f in range(dim.features):
-        for part in range(stride):
-            wide[1 + dim.rates + f * stride + part] = record[base + dim.rates + f * dim.contexts + part]
     read = max(stride, 1)
-    for r in range(dim.rates):
-        scratch.query[r] = np.float32(record[base + r])
     for f in range(dim.features):
+        at = dim.rates + f * dim.contexts
+        for part in range(stride):
+            wide[1 + dim.rates + f * stride + part] = encoded[at + part]
         for part in range(read):
-            scratch.query[dim.rates + f * read + part] = np.float32(
-                record[base + dim.rates + f * dim.contexts + part]
-            )
-    newton.relu_features(
-        state.random_weight, state.random_offset, scratch.query, dim.rates + read * dim.features,
-        wide[dim.plain : dim.random],
-    )  # fmt: skip
+            query[dim.rates + f * read + part] = np.float32(encoded[at + part])
+    newton.relu_features(weight, offset, query, dim.rates + read * dim.features, wide[dim.plain : dim.random])
     regression = dim.regression == 1
     for m in range(2):
-        newton.say(state.plain, m, wide, dim.plain, dim.outputs, regression, scratch.newton_p[m])
-        newton.say(state.random, m, wide, dim.random, dim.outputs, regression, scratch.newton_p[2 + m])
+        newton.say(plain, m, wide, dim.plain, dim.outputs, regression, p[m])
+        newton.say(random, m, wide, dim.random, dim.outputs, regression, p[2 + m])
 
 
-@njit(fastmath=FAST, nogil=True, error_model="numpy")
-def newton_learn(state: Any, dim: Any, scratch: Any, target: float, weight: float) -> None:
+@part
+def newton_learn(
+    plain: Any, random: Any, dim: Any, wide: F64, p: F64, target: float, weight: float, u: F64
+) -> None:
     """The four second-order experts take their steps."""
     regression = dim.regression == 1
     for m in range(2):
         prior = newton.PRIORS[m]
-        newton.learn(
-            state.plain, m, prior, scratch.wide, dim.plain, dim.outputs, regression, scratch.newton_p[m],
-            target, weight, scratch.u,
-        )  # fmt: skip
-        newton.learn(
-            state.random, m, prior, scratch.wide, dim.random, dim.outputs, regression,
-            scratch.newton_p[2 + m], target, weight, scratch.u,
-        )  # fmt: skip
+        newton.learn(plain, m, prior, wide, dim.plain, dim.outputs, regression, p[m], target, weight, u)
+        newton.learn(random, m, prior, wide, dim.random, dim.outputs, regression, p[2 + m], target, weight, u)
 
 
-@njit(fastmath=FAST, nogil=True, error_model="numpy")
-def simple_experts(state: Any, dim: Any, scratch: Any, record: F64) -> None:
+@part
+def simple_experts(counts: F64, transition: F64, last: int, dim: Any, record: F64, p: F64, logp: F64) -> None:
     """The prior (expert 0) and, with label history, last label and transitions (the last two experts)."""
-    p = scratch.soft
-    if dim.regression == 1:
+    regression = dim.regression == 1
+    if regression:
         p[0] = 0.0
-        say(scratch, dim, 0, p)
+        say(logp, regression, 0, p)
         if dim.history > 0:
-            p[0] = (state.transition[0, 0] - record[CENTRE]) / record[SPREAD]
-            say(scratch, dim, dim.experts - 2, p)
-            say(scratch, dim, dim.experts - 1, p)
+            p[0] = (transition[0, 0] - record[CENTRE]) / record[SPREAD]
+            say(logp, regression, dim.experts - 2, p)
+            say(logp, regression, dim.experts - 1, p)
         return
-    prior_of(state, dim, 0, p)
-    say(scratch, dim, 0, p)
+    prior_of(counts, regression, p)
+    say(logp, regression, 0, p)
     if dim.history > 0:
-        last = state.tally[2]
         for c in range(dim.outputs):
             p[c] = 0.9 if c == last else 0.1 / max(dim.outputs - 1, 1)
-        say(scratch, dim, dim.experts - 2, p)
+        say(logp, regression, dim.experts - 2, p)
         total = 0.0
         for c in range(dim.outputs):
-            p[c] = state.transition[max(last, 0), c] + 0.5 / dim.outputs
+            p[c] = transition[max(last, 0), c] + 0.5 / dim.outputs
             total += p[c]
         for c in range(dim.outputs):
             p[c] /= total
-        say(scratch, dim, dim.experts - 1, p)
+        say(logp, regression, dim.experts - 1, p)
 
 
-@njit(fastmath=FAST, nogil=True, error_model="numpy")
+@part
 def centre_and_spread(seen: F64) -> tuple[float, float]:
     """Mean and standard deviation of the targets so far; (0, 1) before there are two different ones."""
     if seen[0] < 1.0:
@@ -500,32 +453,32 @@ def centre_and_spread(seen: F64) -> tuple[float, float]:
     return seen[1], math.sqrt(variance)
 
 
-@njit(fastmath=FAST, nogil=True, error_model="numpy")
-def follow(state: Any, dim: Any, target: float, weight: float) -> None:
+@part
+def follow(prior: F64, transition: F64, tally: I64, dim: Any, target: float, weight: float) -> None:
     """Class frequencies and the sequence of labels advance by one label."""
     if dim.regression == 1:
-        seen = state.prior[0]
+        seen = prior[0]
         seen[0] += 1.0
         difference = target - seen[1]
         seen[1] += difference / seen[0]
         seen[2] += difference * (target - seen[1])
         if dim.history > 0:
-            state.transition[0, 0] = target
+            transition[0, 0] = target
         return
     label = int(target)
     for c in range(dim.outputs):
-        state.prior[0, c] *= 1.0 - 1.0 / PRIOR_DECAY
-        state.prior[1, c] *= 1.0 - 1.0 / SLOW_PRIOR_DECAY
-    state.prior[0, label] += weight
-    state.prior[1, label] += weight
+        prior[0, c] *= 1.0 - 1.0 / PRIOR_DECAY
+        prior[1, c] *= 1.0 - 1.0 / SLOW_PRIOR_DECAY
+    prior[0, label] += weight
+    prior[1, label] += weight
     if dim.history > 0:
-        last = state.tally[2]
+        last = tally[2]
         if last >= 0:
             for c in range(dim.outputs):
-                state.transition[last, c] *= TRANSITION_DECAY
-            state.transition[last, label] += weight
-    state.tally[3] = state.tally[2]
-    state.tally[2] = label
+                transition[last, c] *= TRANSITION_DECAY
+            transition[last, label] += weight
+    tally[3] = tally[2]
+    tally[2] = label
 
 
 @entry_point(fastmath=FAST, nogil=True, error_model="numpy")
@@ -542,30 +495,50 @@ def run(
     state, scratch, dim, settings = bound.state, bound.scratch, bound.dim, bound.settings
     n = times.shape[0]
     regression = dim.regression == 1
-    base = dim.at_input + dim.recall + dim.history
     forecasting = operations & FORECAST != 0
     learning = operations & LEARN != 0
-    logp, each, p = scratch.logp, scratch.each, scratch.p
+    logp, each, p, query, tally = scratch.logp, scratch.each, scratch.p, scratch.query, state.tally
+    raw = record[dim.at_raw : dim.at_raw + dim.features]
+    rate = record[dim.at_rate : dim.at_rate + dim.rates]
+    encoded = record[dim.at_input + dim.recall + dim.history : dim.at_input + dim.inputs]
+    at_context = dim.at_slot + 1 + 2 * dim.neighbours
     linear_at = 7
     for row in range(n):
         if forecasting:
-            record[STAMP] = state.tally[4]
-            record[TIME] = float(state.tally[0]) if math.isnan(times[row]) else times[row]
+            record[STAMP] = tally[4]
+            record[TIME] = float(tally[0]) if math.isnan(times[row]) else times[row]
             record[OBSERVED] = 0.0
             record[CENTRE], record[SPREAD] = 0.0, 1.0
             if regression:
                 record[CENTRE], record[SPREAD] = centre_and_spread(state.prior[0])
             for f in range(dim.features):
-                record[dim.at_raw + f] = X[row, f]
-            encode(state, dim, scratch, record, keys[row], categories[row], base)
+                raw[f] = X[row, f]
+            if dim.rates > 0:
+                prior_of(state.prior[0 if regression else 1], regression, scratch.prior)
+                outcome_columns(
+                    state.key_rates, state.category_rates, scratch.prior, dim, record[TIME], float(tally[0]),
+                    keys[row], categories[row], rate,
+                )  # fmt: skip
+            encode(state.encoder, dim, raw, rate, encoded)
             for c in range(dim.history):
-                record[dim.at_input + dim.recall + c] = 1.0 if state.tally[2] == c else 0.0
+                record[dim.at_input + dim.recall + c] = 1.0 if tally[2] == c else 0.0
             if regression and dim.history > 0:
                 record[dim.at_input + dim.recall] = np.float32(
                     (state.transition[0, 0] - record[CENTRE]) / record[SPREAD]
                 )
-            recall(state, dim, scratch, record, base)
-            simple_experts(state, dim, scratch, record)
+            near_query(dim, encoded, query)
+            consult(dim, state.near, scratch.near, query, dim.features, dim.at_slot, record, scratch.soft,
+                    scratch.rank)  # fmt: skip
+            for said, values in enumerate((scratch.soft, scratch.rank)):
+                say(logp, regression, 1 + said, values)
+                remind(dim, said, values, record)
+            d = context_query(dim, encoded, query)
+            consult(dim, state.context, scratch.context, query, d, at_context, record, scratch.soft,
+                    scratch.rank)  # fmt: skip
+            for said, values in enumerate((scratch.soft, scratch.rank)):
+                say(logp, regression, 3 + said, values)
+                remind(dim, 2 + said, values, record)
+            simple_experts(state.prior[0], state.transition, tally[2], dim, record, scratch.soft, logp)
         if forecasting or learning:
             for i in range(dim.inputs):
                 scratch.x[i] = np.float32(record[dim.at_input + i])
@@ -575,14 +548,17 @@ def run(
             if settings.slow_rate > 0.0:
                 sweep(state.slow, dim, scratch.x, scratch.slow_hidden, scratch.slow_slope, scratch.slow_above,
                       scratch.slow_p)  # fmt: skip
-            linear_say(state.linear, dim, record, base, scratch.linear_p)
-            newton_say(state, dim, scratch, record, base)
+            linear_say(state.linear, dim, encoded, scratch.linear_p)
+            newton_say(
+                state.plain, state.random, state.random_weight, state.random_offset, dim, encoded, query,
+                scratch.wide, scratch.newton_p,
+            )  # fmt: skip
         if forecasting:
-            say(scratch, dim, 5, scratch.fast_p[dim.depth - 1])
-            say(scratch, dim, 6, scratch.slow_p[dim.depth - 1])
-            say(scratch, dim, linear_at, scratch.linear_p)
+            say(logp, regression, 5, scratch.fast_p[dim.depth - 1])
+            say(logp, regression, 6, scratch.slow_p[dim.depth - 1])
+            say(logp, regression, linear_at, scratch.linear_p)
             for m in range(4):
-                say(scratch, dim, linear_at + 1 + m, scratch.newton_p[m])
+                say(logp, regression, linear_at + 1 + m, scratch.newton_p[m])
             if regression:
                 p[0] = mixing.mix_values(state.mixer, logp, dim.experts, each)
             else:
@@ -596,11 +572,15 @@ def run(
                 for m in range(each.shape[0]):
                     record[dim.at_each + m * dim.outputs + c] = each[m, c]
         if operations & OBSERVE != 0:
-            observe(state, dim, record, keys[row], categories[row], base)
-            record[OBSERVED] = float(state.tally[0])
+            arrive(state.key_rates, keys[row], record[TIME], dim.outputs)
+            arrive(state.category_rates, categories[row], float(tally[0]), dim.outputs)
+            observe(state.encoder, dim, raw, rate, encoded)
+            tally[0] += 1
+            state.now[0] = max(state.now[0], record[TIME])
+            record[OBSERVED] = float(tally[0])
         if learning:
             weight, target = weights[row], targets[row]
-            fresh = int(record[STAMP]) == state.tally[4]
+            fresh = int(record[STAMP]) == tally[4]
             for c in range(dim.outputs):
                 for k in range(dim.experts):
                     logp[k, c] = record[dim.at_logp + k * dim.outputs + c]
@@ -615,22 +595,24 @@ def run(
                 inner = (target - centre) / spread
             else:
                 mixing.weigh(state.mixer, logp, dim.experts, dim.outputs, each, int(target), weight)
-            step = float(state.tally[1] + 1)
+            step = float(tally[1] + 1)
             if settings.fast_rate > 0.0:
-                teach(state.fast, dim, settings.fast_rate * weight, step, inner, scratch, scratch.fast_hidden,
-                      scratch.fast_slope, scratch.fast_above, scratch.fast_p)  # fmt: skip
+                teach(state.fast, dim, settings.fast_rate * weight, step, inner, scratch.x, scratch.x_scaled,
+                      scratch.fast_hidden, scratch.fast_slope, scratch.fast_above, scratch.fast_p,
+                      scratch.delta, scratch.sway, scratch.scaled)  # fmt: skip
             if settings.slow_rate > 0.0:
-                teach(state.slow, dim, settings.slow_rate * weight, step, inner, scratch, scratch.slow_hidden,
-                      scratch.slow_slope, scratch.slow_above, scratch.slow_p)  # fmt: skip
-            linear_learn(state.linear, dim, record, base, scratch.linear_p, inner,
-                         settings.linear_rate * weight)  # fmt: skip
-            newton_learn(state, dim, scratch, inner, weight)
-            near_query(dim, record, base, scratch.query)
-            remember(state, dim, scratch, state.near, scratch.query, dim.features, dim.at_slot, record,
-                     fresh, target)  # fmt: skip
-            d = context_query(dim, record, base, scratch.query)
-            remember(state, dim, scratch, state.context, scratch.query, d,
-                     dim.at_slot + 1 + 2 * dim.neighbours, record, fresh, target)  # fmt: skip
+                teach(state.slow, dim, settings.slow_rate * weight, step, inner, scratch.x, scratch.x_scaled,
+                      scratch.slow_hidden, scratch.slow_slope, scratch.slow_above, scratch.slow_p,
+                      scratch.delta, scratch.sway, scratch.scaled)  # fmt: skip
+            linear_learn(state.linear, dim, encoded, scratch.linear_p, inner, settings.linear_rate * weight)
+            newton_learn(state.plain, state.random, dim, scratch.wide, scratch.newton_p, inner, weight,
+                         scratch.u)  # fmt: skip
+            near_query(dim, encoded, query)
+            remember(dim, state.near, scratch.near, query, dim.features, dim.at_slot, record, fresh, target,
+                     tally[1])  # fmt: skip
+            d = context_query(dim, encoded, query)
+            remember(dim, state.context, scratch.context, query, d, at_context, record, fresh, target,
+                     tally[1])  # fmt: skip
             for k in range(keys.shape[1]):
                 if keys[row, k] >= 0:
                     rates.outcome(
@@ -642,6 +624,6 @@ def run(
                         state.category_rates, categories[row, k], record[OBSERVED] - 1.0, target, weight,
                         dim.outputs, regression,
                     )  # fmt: skip
-            follow(state, dim, target, weight)
-            state.tally[1] += 1
-            state.tally[4] += 1
+            follow(state.prior, state.transition, tally, dim, target, weight)
+            tally[1] += 1
+            tally[4] += 1

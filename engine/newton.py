@@ -24,6 +24,7 @@ from engine.network import mixed_bits
 
 PRIORS = np.array([0.0005, 0.05])
 LAMBDA = 0.9999
+SHRUNK = 1.0 - 1e-9  # less than the start's trace, by more than rounding
 LEAST_VARIANCE = 1e-3
 PRECISION = 4.0
 FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
@@ -33,7 +34,7 @@ F64 = NDArray[np.float64]
 
 
 class SecondOrder(NamedTuple):
-    """Two models of d inputs: weight (2, C, d), covariance (2, d, d) upper triangles, float64."""
+    """Two models of d inputs: weight (2, C, d), covariance (2, d, d), float64, symmetric to the bit."""
 
     weight: F64
     covariance: F64
@@ -53,10 +54,10 @@ def grow(model: SecondOrder, outputs: int, source: NDArray[np.int64]) -> SecondO
     kept = np.flatnonzero(source >= 0)
     old = model.weight.shape[1]
     fresh.weight[:, :old, kept] = model.weight[:, :, source[kept]]
-    full = np.triu(model.covariance) + np.swapaxes(np.triu(model.covariance, 1), 1, 2)
     models = np.arange(len(PRIORS))
-    fresh.covariance[np.ix_(models, kept, kept)] = full[np.ix_(models, source[kept], source[kept])]
-    fresh.covariance[...] = np.triu(fresh.covariance)
+    fresh.covariance[np.ix_(models, kept, kept)] = model.covariance[
+        np.ix_(models, source[kept], source[kept])
+    ]
     return fresh
 
 
@@ -118,18 +119,14 @@ def learn(
             squares += q[c] * q[c]
         v = max((1.0 - squares) / (outputs - 1.0), LEAST_VARIANCE)
     v *= weight
-    for a in range(d):
-        u[a] = 0.0
     trace = 0.0
     for a in range(d):
         row = model.covariance[m, a]
-        xa = x[a]
         trace += row[a]
-        total = row[a] * xa
-        for b in range(a + 1, d):
+        total = 0.0
+        for b in range(d):
             total += row[b] * x[b]
-            u[b] += row[b] * xa
-        u[a] += total
+        u[a] = total
     quadratic = 0.0
     for a in range(d):
         quadratic += u[a] * x[a]
@@ -142,12 +139,15 @@ def learn(
         row = model.weight[m, c]
         for a in range(d):
             row[a] += e * u[a]
-    fade = 1.0 / LAMBDA if trace < d * prior else 1.0
+    fade = 1.0 / LAMBDA if trace < SHRUNK * d * prior else 1.0
+    root = math.sqrt(v * k * fade)
     for a in range(d):
+        u[a] *= root
+    for a in range(d):  # one product per pair, in either order: P stays symmetric, whatever the rounding
         row = model.covariance[m, a]
-        force = v * k * u[a]
-        for b in range(a, d):
-            row[b] = (row[b] - force * u[b]) * fade
+        force = u[a]
+        for b in range(d):
+            row[b] = row[b] * fade - force * u[b]
 
 
 def numpy_step(weight: F64, covariance: F64, prior: float, x: F64, target: int) -> tuple[F64, F64, F64]:
@@ -159,5 +159,5 @@ def numpy_step(weight: F64, covariance: F64, prior: float, x: F64, target: int) 
     u = covariance @ x
     k = 1 / (1 + v * (x @ u))
     t = np.eye(len(q))[target]
-    fade = 1 / LAMBDA if np.trace(covariance) < len(x) * prior else 1.0
+    fade = 1 / LAMBDA if np.trace(covariance) < SHRUNK * len(x) * prior else 1.0
     return q, weight + k * np.outer(t - q, u), (covariance - v * k * np.outer(u, u)) * fade

@@ -101,12 +101,12 @@ def scratch(sizes: Sizes) -> Scratch:
     k = max(sizes.neighbours, 1)
     L, H, C = sizes.depth, sizes.width, sizes.outputs
     return Scratch(
-        query=f(n), other=f(n), work=f(n), out=f(n), weight=f(n), block=f(neighbours.BLOCK),
-        distance=z(k), slot=z(k, np.int64), share=z(k), pull=z(k), gradient=z(n), soft=z(C), rank=z(C),
+        near=neighbours.searching(sizes.features, k), context=neighbours.searching(query_size(sizes), k),
+        query=f(n), soft=z(C), rank=z(C),
         x=f(n), x_scaled=f(n),
         fast_hidden=f(L, H), fast_slope=f(L, H), fast_above=f(L + 1, H), fast_p=z((L, C)),
         slow_hidden=f(L, H), slow_slope=f(L, H), slow_above=f(L + 1, H), slow_p=z((L, C)),
-        delta=f(H), scaled=f(H), linear_p=z(C), prior=z(C),
+        delta=f(H), sway=f(H), scaled=f(H), linear_p=z(C), prior=z(C),
         wide=z(sizes.plain + RANDOM_UNITS), u=z(sizes.plain + RANDOM_UNITS), newton_p=z((4, C)),
         logp=z((sizes.experts, C)), each=z((MIXERS, C)), p=z(C),
     )  # fmt: skip
@@ -131,7 +131,7 @@ def widen(memory: neighbours.Neighbours, d: int, events: int, source: NDArray[np
     Rows are added by a quarter at a time, so that names that keep appearing cost little each. Where the
     window shrinks the newest events stay.
     """
-    rows, slots = memory.buffer.shape
+    rows, slots = memory.logw.shape[0], memory.target.shape[0]
     was_full = bool(memory.place[3])
     appended = bool(np.array_equal(source, continued(d, int((source >= 0).sum()))))
     if d <= rows and events >= slots and was_full == full and appended:
@@ -145,7 +145,9 @@ def widen(memory: neighbours.Neighbours, d: int, events: int, source: NDArray[np
     order = order[-fresh.target.shape[0] :]
     kept = np.flatnonzero(source >= 0)
     n = len(order)
-    fresh.buffer[kept, :n] = memory.buffer[source[kept]][:, order]
+    held_numbers = np.zeros((room, fresh.target.shape[0]), np.float32)
+    held_numbers[kept, :n] = neighbours.table(memory.buffer)[source[kept]][:, order]
+    fresh.buffer[...] = neighbours.tiled(held_numbers)
     fresh.target[:n] = memory.target[order]
     fresh.serial[:n] = memory.serial[order]
     fresh.place[:] = (n % fresh.target.shape[0], n, 0, int(full))
@@ -156,8 +158,8 @@ def widen(memory: neighbours.Neighbours, d: int, events: int, source: NDArray[np
         fresh.matrix[:] = memory.matrix
         fresh.matrix_square[:] = memory.matrix_square
         root = np.exp(0.5 * fresh.logw[:d])[:, None]
-        stored = (fresh.matrix[:d, :d] @ (root * fresh.buffer[:d, :n])).astype(np.float32)
-        fresh.projected[:d, :n] = stored
+        held_numbers[:d, :n] = fresh.matrix[:d, :d] @ (root * held_numbers[:d, :n])
+        fresh.projected[...] = neighbours.tiled(held_numbers)
     return fresh
 
 
@@ -238,18 +240,23 @@ def without(memory: neighbours.Neighbours, serial: int) -> tuple[neighbours.Neig
     if n == held:
         return memory, False
     fresh = memory._replace(
-        buffer=np.zeros_like(memory.buffer),
-        projected=np.zeros_like(memory.projected),
+        buffer=compacted(memory.buffer, kept),
+        projected=compacted(memory.projected, kept) if memory.place[3] else memory.projected,
         target=np.zeros_like(memory.target),
         serial=np.full_like(memory.serial, -1),
         place=np.array([n % slots, n, 0, memory.place[3]], np.int64),
     )
-    fresh.buffer[:, :n] = memory.buffer[:, kept]
-    if memory.place[3]:
-        fresh.projected[:, :n] = memory.projected[:, kept]
     fresh.target[:n] = memory.target[kept]
     fresh.serial[:n] = memory.serial[kept]
     return fresh, True
+
+
+def compacted(tiles: NDArray[np.float32], kept: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Tiles with the events of these slots alone, in this order, from slot 0 on."""
+    values = neighbours.table(tiles)
+    moved = np.zeros_like(values)
+    moved[:, : len(kept)] = values[:, kept]
+    return neighbours.tiled(moved)
 
 
 def with_rows(table: rates.Rates, rows: int) -> rates.Rates:

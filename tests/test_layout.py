@@ -157,8 +157,8 @@ def test_a_grown_state_has_the_shapes_of_a_new_one_and_is_the_same_every_time(
         assert np.array_equal(array, again[name]), name
         if not name.startswith(("near.", "context.")):  # these keep room for more
             assert array.shape == fresh[name].shape, name
-    assert once["near.buffer"].shape[0] >= new.features
-    assert once["context.buffer"].shape[0] >= state.query_size(new)
+    assert once["near.buffer"].shape[1] >= new.features
+    assert once["context.buffer"].shape[1] >= state.query_size(new)
 
 
 @settings(max_examples=40, deadline=None)
@@ -178,9 +178,9 @@ def test_a_widened_memory_holds_the_newest_events_under_their_metric_in_order_of
     full = d <= neighbours.FULL_METRIC
     memory = neighbours.allocate(d, events, full=full)
     data = rng.normal(size=(stored, d)).astype(np.float32)
-    scratch = [np.zeros(64, np.float32) for _ in range(3)]
+    search = neighbours.searching(d, 3)
     for serial, x in enumerate(data):
-        neighbours.store(memory, x, d, float(serial % 3), serial, *scratch)
+        neighbours.store(memory, search, x, d, float(serial % 3), serial)
     memory.logw[:] = rng.normal(size=d)
     source = np.concatenate([np.full(more, -1), np.arange(d)]) if moved else state.continued(d + more, d)
     room = 128 if fewer else events
@@ -194,7 +194,8 @@ def test_a_widened_memory_holds_the_newest_events_under_their_metric_in_order_of
     assert wide.target[order].tolist() == [float(s % 3) for s in range(stored - held, stored)]
     for i, was in enumerate(source.tolist()):
         assert np.array_equal(
-            wide.buffer[i, order], data[stored - held :, was] if was >= 0 else np.zeros(held)
+            neighbours.table(wide.buffer)[i, order],
+            data[stored - held :, was] if was >= 0 else np.zeros(held),
         )
         assert wide.logw[i] == (memory.logw[was] if was >= 0 else 0.0)
     assert int(wide.place[3]) == int(d + more <= neighbours.FULL_METRIC)
@@ -205,9 +206,9 @@ def test_a_widened_memory_holds_the_newest_events_under_their_metric_in_order_of
 def test_a_memory_without_one_event_holds_all_others(stored: int, gone: int, full: bool, seed: int) -> None:
     rng = np.random.default_rng(seed)
     memory = neighbours.allocate(3, 256, full=full)
-    scratch = [np.zeros(64, np.float32) for _ in range(3)]
+    search = neighbours.searching(3, 3)
     for serial in range(stored):
-        neighbours.store(memory, rng.normal(size=3).astype(np.float32), 3, 0.0, serial, *scratch)
+        neighbours.store(memory, search, rng.normal(size=3).astype(np.float32), 3, 0.0, serial)
     before = set(memory.serial[memory.serial >= 0].tolist())
     fresh, found = state.without(memory, gone)
     assert found == (gone in before)
@@ -215,9 +216,12 @@ def test_a_memory_without_one_event_holds_all_others(stored: int, gone: int, ful
     assert sorted(left) == sorted(before - {gone})
     where = {int(s): i for i, s in enumerate(memory.serial)}
     for i, serial in enumerate(left):
-        assert np.array_equal(fresh.buffer[:, i], memory.buffer[:, where[serial]])
+        assert np.array_equal(
+            neighbours.table(fresh.buffer)[:, i], neighbours.table(memory.buffer)[:, where[serial]]
+        )
         if full:
-            assert np.array_equal(fresh.projected[:, i], memory.projected[:, where[serial]])
+            now, was = neighbours.table(fresh.projected), neighbours.table(memory.projected)
+            assert np.array_equal(now[:, i], was[:, where[serial]])
 
 
 def stream(n: int) -> list[tuple[dict[str, Any], int]]:

@@ -22,7 +22,8 @@ class Stack:
         f = np.float32
         self.hidden, self.slope = np.zeros((depth, width), f), np.zeros((depth, width), f)
         self.above, self.p = np.zeros((depth + 1, width), f), np.zeros((depth, outputs))
-        self.delta, self.scaled, self.x_scaled = np.zeros(width, f), np.zeros(width, f), np.zeros(inputs, f)
+        self.delta, self.sway, self.scaled = (np.zeros(width, f) for _ in range(3))
+        self.x_scaled = np.zeros(inputs, f)
         self.step = 0
 
     def learn(self, x: np.ndarray, target: float, rate: float = 0.01, regression: bool = False) -> np.ndarray:
@@ -39,7 +40,7 @@ class Stack:
             local.update_layer(
                 self.layers, k, self.width, self.inputs, self.outputs, regression, rate, correction, target,
                 self.above[k], self.x_scaled, self.hidden[k], self.slope[k], self.p[k], self.delta,
-                self.scaled,
+                self.sway, self.scaled,
             )  # fmt: skip
         return said
 

@@ -16,29 +16,19 @@ class Ring:
     def __init__(self, features: int, events: int = 256, full: bool = False, k: int = 12) -> None:
         self.memory = neighbours.allocate(features, events, full=full)
         self.d = features
-        n = max(features, 16)
-        self.distance, self.slot, self.share = np.zeros(k), np.zeros(k, np.int64), np.zeros(k)
-        self.work, self.weight, self.out = (np.zeros(n, np.float32) for _ in range(3))
-        self.block, self.gradient = np.zeros(neighbours.BLOCK, np.float32), np.zeros(n)
-        self.pull = np.zeros(k)
+        self.search = neighbours.searching(features, k)
+        self.distance, self.slot, self.share = self.search.distance, self.search.slot, self.search.share
         self.serial = 0
 
     def recall(self, query: np.ndarray) -> int:
-        return int(
-            neighbours.recall(
-                self.memory, query, self.d, self.distance, self.slot, self.work, self.weight, self.block
-            )
-        )
+        return int(neighbours.recall(self.memory, self.search, query, self.d))
 
     def store(self, query: np.ndarray, target: float) -> None:
-        neighbours.store(self.memory, query, self.d, target, self.serial, self.work, self.weight, self.out)
+        neighbours.store(self.memory, self.search, query, self.d, target, self.serial)
         self.serial += 1
 
     def adapt(self, query: np.ndarray, target: float, found: int, regression: bool = False) -> None:
-        neighbours.adapt(
-            self.memory, query, self.d, target, regression, self.distance, self.slot, found, self.share,
-            self.pull, self.gradient,
-        )  # fmt: skip
+        neighbours.adapt(self.memory, self.search, query, self.d, target, regression, found)
 
 
 @settings(max_examples=30, deadline=None)
@@ -104,7 +94,7 @@ def test_a_metric_gradient_is_the_slope_of_the_neighbours_agreement() -> None:
     query = rng.normal(size=3).astype(np.float32)
     found = ring.recall(query)
     slots = ring.slot[:found].copy()
-    stored = ring.memory.buffer[:, slots].T.astype(np.float64)
+    stored = neighbours.table(ring.memory.buffer)[:, slots].T.astype(np.float64)
     same = ring.memory.target[slots] == 1.0
     h = (ring.distance[3] + ring.distance[found - 1]) / 4
 
@@ -117,7 +107,7 @@ def test_a_metric_gradient_is_the_slope_of_the_neighbours_agreement() -> None:
         [(agreement(1e-5 * np.eye(3)[i]) - agreement(-1e-5 * np.eye(3)[i])) / 2e-5 for i in range(3)]
     )
     ring.adapt(query, 1.0, found)
-    np.testing.assert_allclose(ring.gradient[:3], slope, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(ring.search.gradient[:3], slope, rtol=1e-3, atol=1e-5)
 
 
 def test_the_ring_forgets_the_oldest() -> None:
@@ -137,3 +127,62 @@ def test_an_average_of_neighbours_follows_a_smooth_target() -> None:
     soft, near = neighbours.average(ring.memory, ring.distance, ring.slot, found, ring.share)
     assert soft == pytest.approx(0.25, abs=0.02)
     assert near == pytest.approx(0.25, abs=0.02)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    features=st.integers(1, 40), stored=st.integers(20, 600), jump=st.booleans(), seed=st.integers(0, 2**16)
+)
+def test_what_was_recalled_before_bounds_the_search_and_never_changes_it(
+    features: int, stored: int, jump: bool, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    ring = Ring(features, events=512)
+    ring.memory.logw[:] = rng.normal(size=features)
+    for _ in range(stored):  # few values, so that many distances are equal
+        ring.store(rng.integers(0, 3, size=features).astype(np.float32), 0.0)
+    query = rng.integers(0, 3, size=features).astype(np.float32)
+    found = ring.recall(query)
+    first = (ring.slot[:found].tolist(), ring.distance[:found].tolist())
+    other = Ring(features, events=512)
+    other.memory = ring.memory
+    if jump:
+        other.recall(np.full(features, 9.0, np.float32))
+        other.search.hint[:] = rng.permutation(min(stored, 512))[:12]
+    assert other.recall(query) == found
+    assert (other.slot[:found].tolist(), other.distance[:found].tolist()) == first
+    assert ring.recall(query) == found
+    assert (ring.slot[:found].tolist(), ring.distance[:found].tolist()) == first
+
+
+def test_the_gradient_of_a_full_metric_is_the_slope_of_the_neighbours_agreement() -> None:
+    rng = np.random.default_rng(3)
+    ring = Ring(3, full=True)
+    ring.memory.logw[:] = rng.normal(size=3)
+    for _ in range(60):
+        ring.store(rng.normal(size=3).astype(np.float32), float(rng.integers(2)))
+    query = rng.normal(size=3).astype(np.float32)
+    found = ring.recall(query)
+    slots = ring.slot[:found].copy()
+    stored = neighbours.table(ring.memory.buffer)[:, slots].T.astype(np.float64)
+    same = ring.memory.target[slots] == 1.0
+    h = (ring.distance[3] + ring.distance[found - 1]) / 4
+    weight = ring.memory.logw.copy()
+
+    def agreement(matrix: np.ndarray, logw: np.ndarray) -> float:
+        d = (((np.exp(0.5 * logw) * (stored - query)) @ matrix.T) ** 2).sum(axis=1)
+        s = np.exp(-(d - d.min()) / h)
+        return float(np.log(s[same].sum() / s.sum()))
+
+    def slope(of: str, *place: int) -> float:
+        step = np.zeros((3, 3) if of == "matrix" else 3)
+        step[place] = 1e-5
+        if of == "matrix":
+            return (agreement(np.eye(3) + step, weight) - agreement(np.eye(3) - step, weight)) / 2e-5
+        return (agreement(np.eye(3), weight + step) - agreement(np.eye(3), weight - step)) / 2e-5
+
+    matrix = [[slope("matrix", i, k) for k in range(3)] for i in range(3)]
+    weights = [slope("weights", i) for i in range(3)]
+    ring.adapt(query, 1.0, found)
+    np.testing.assert_allclose(ring.search.force[:3, :3], matrix, rtol=1e-2, atol=1e-4)
+    np.testing.assert_allclose(ring.search.gradient[:3], weights, rtol=1e-2, atol=1e-4)

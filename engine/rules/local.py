@@ -37,6 +37,34 @@ F64 = NDArray[np.float64]
 
 
 @njit(fastmath=FAST, nogil=True, error_model="numpy")
+def over_rms(value: F32, square: F32, unbias: float, tiny: float, out: F32) -> None:
+    """out ← value / rms(value), (n,) float32; the running mean squares advance by this event."""
+    keep, take = np.float32(SQUARE_DECAY), np.float32(1.0 - SQUARE_DECAY)
+    correction, least = np.float32(unbias), np.float32(tiny)
+    for i in range(out.shape[0]):
+        now = keep * square[i] + take * value[i] * value[i]
+        square[i] = now
+        out[i] = value[i] / (np.sqrt(now * correction) + least)
+
+
+@njit(fastmath=FAST, nogil=True, error_model="numpy")
+def activate(activation: int, h: F32, slope: F32) -> None:
+    """h ← φ(h), slope ← φ'(h), both (H,) float32."""
+    if activation == LEAKY_RELU:
+        for j in range(h.shape[0]):
+            slope[j] = np.float32(1.0) if h[j] > 0.0 else np.float32(LEAK)
+            h[j] *= slope[j]
+    elif activation == TANH:
+        for j in range(h.shape[0]):
+            h[j] = np.float32(math.tanh(h[j]))
+            slope[j] = np.float32(1.0) - h[j] * h[j]
+    else:
+        for j in range(h.shape[0]):
+            h[j] = np.float32(1.0 / (1.0 + math.exp(-h[j])))
+            slope[j] = h[j] * (np.float32(1.0) - h[j])
+
+
+@njit(fastmath=FAST, nogil=True, error_model="numpy")
 def forward_layer(
     net: Any, layer: int, width: int, inputs: int, outputs: int, activation: int, regression: bool,
     below: F32, x: F32, hidden: F32, slope: F32, above: F32, p: F64,
@@ -45,36 +73,28 @@ def forward_layer(
 
     below: (H,) float32, `above` of the layer beneath, not read by layer 0. x: (D,) float32, network input.
     """
-    energy = np.float32(0.0)
+    W, b, V, c_ = net.W[layer], net.b[layer], net.V[layer], net.c[layer]
     for j in range(width):
-        row = net.W[layer, j]
-        a = net.b[layer, j]
+        row = W[j]
+        a = b[j]
         if layer > 0:
             for i in range(width):
                 a += row[i] * below[i]
         skip = row[width : width + inputs]
         for i in range(inputs):
             a += skip[i] * x[i]
-        if activation == LEAKY_RELU:
-            positive = a > 0.0
-            hidden[j] = a if positive else np.float32(LEAK) * a
-            slope[j] = np.float32(1.0) if positive else np.float32(LEAK)
-        elif activation == TANH:
-            h = np.float32(math.tanh(a))
-            hidden[j] = h
-            slope[j] = np.float32(1.0) - h * h
-        else:
-            h = np.float32(1.0 / (1.0 + math.exp(-a)))
-            hidden[j] = h
-            slope[j] = h * (np.float32(1.0) - h)
+        hidden[j] = a
+    activate(activation, hidden, slope)
+    energy = np.float32(0.0)
+    for j in range(width):
         energy += hidden[j] * hidden[j]
     scale = np.float32(1.0 / math.sqrt(energy / width + TINY))
     for j in range(width):
         above[j] = hidden[j] * scale
     top = -np.inf
     for c in range(outputs):
-        z = net.c[layer, c]
-        head = net.V[layer, c]
+        z = c_[c]
+        head = V[c]
         for j in range(width):
             z += head[j] * hidden[j]
         p[c] = z
@@ -91,34 +111,26 @@ def forward_layer(
 @njit(fastmath=FAST, nogil=True, error_model="numpy")
 def scale_input(net: Any, inputs: int, correction: float, x: F32, scaled: F32) -> None:
     """scaled ← x / rms(x), (D,), for all layers at once; the running mean squares advance by this event."""
-    keep, take = np.float32(SQUARE_DECAY), np.float32(1.0 - SQUARE_DECAY)
-    unbias = np.float32(1.0 / correction)
-    for i in range(inputs):
-        square = keep * net.square_x[i] + take * x[i] * x[i]
-        net.square_x[i] = square
-        scaled[i] = x[i] / (np.float32(math.sqrt(square * unbias)) + np.float32(TINY))
+    over_rms(x, net.square_x, 1.0 / correction, TINY, scaled[:inputs])
 
 
 @njit(fastmath=FAST, nogil=True, error_model="numpy")
 def update_layer(
     net: Any, layer: int, width: int, inputs: int, outputs: int, regression: bool, rate: float,
     correction: float, target: float, below: F32, x_scaled: F32, hidden: F32, slope: F32, p: F64,
-    delta: F32, scaled: F32,
+    delta: F32, sway: F32, scaled: F32,
 ) -> None:  # fmt: skip
     """One step of one layer towards `target` (class index, or a number).
 
     below, hidden, slope, p: what the layer read and said in `forward_layer`. x_scaled: (D,) from
-    `scale_input`. delta, scaled: (H,) float32 scratch.
+    `scale_input`. delta, sway, scaled: (H,) float32 scratch.
     """
     keep, take = np.float32(SQUARE_DECAY), np.float32(1.0 - SQUARE_DECAY)
-    unbias = np.float32(1.0 / correction)
+    unbias = 1.0 / correction
     eta = np.float32(rate)
+    over_rms(hidden, net.square_h[layer], unbias, TINY, scaled)
     for j in range(width):
         delta[j] = np.float32(0.0)
-        h = hidden[j]
-        square = keep * net.square_h[layer, j] + take * h * h
-        net.square_h[layer, j] = square
-        scaled[j] = h / (np.float32(math.sqrt(square * unbias)) + np.float32(TINY))
     for c in range(outputs):
         if regression:
             e = np.float32(min(max(p[c] - target, -ERROR_LIMIT), ERROR_LIMIT))
@@ -126,24 +138,22 @@ def update_layer(
             e = np.float32(p[c] - (1.0 if c == int(target) else 0.0))
         square = keep * net.square_e[layer, c] + take * e * e
         net.square_e[layer, c] = square
-        step = eta * e / (np.float32(math.sqrt(square * unbias)) + np.float32(TINY))
+        step = eta * e / (np.float32(math.sqrt(square * np.float32(unbias))) + np.float32(TINY))
         net.c[layer, c] -= step
         head = net.V[layer, c]
         for j in range(width):
             delta[j] += head[j] * e
             head[j] -= step * scaled[j]
     if layer > 0:
-        for i in range(width):
-            square = keep * net.square_u[layer, i] + take * below[i] * below[i]
-            net.square_u[layer, i] = square
-            scaled[i] = below[i] / (np.float32(math.sqrt(square * unbias)) + np.float32(TINY))
+        over_rms(below, net.square_u[layer], unbias, TINY, scaled)
     for j in range(width):
-        d = delta[j] * slope[j]
-        square = keep * net.square_d[layer, j] + take * d * d
-        net.square_d[layer, j] = square
-        step = eta * d / (np.float32(math.sqrt(square * unbias)) + np.float32(1e-12))
-        net.b[layer, j] -= step
-        row = net.W[layer, j]
+        delta[j] *= slope[j]
+    over_rms(delta, net.square_d[layer], unbias, 1e-12, sway)
+    W, b = net.W[layer], net.b[layer]
+    for j in range(width):
+        step = eta * sway[j]
+        b[j] -= step
+        row = W[j]
         if layer > 0:
             for i in range(width):
                 row[i] -= step * scaled[i]
