@@ -404,9 +404,10 @@ class OnlineRegressor(_Face, base.Regressor):  # type: ignore[misc]
 
     >>> from engine import OnlineRegressor
     >>> model = OnlineRegressor(seed=0)
-    >>> for i in range(300):
-    ...     model.learn_one({"x": i % 10}, 3.0 * (i % 10) + 1.0)
-    >>> abs(model.predict_one({"x": 4}) - 13.0) < 1.0
+    >>> numbers = np.random.default_rng(0).uniform(0, 10, 300)
+    >>> for x in numbers:
+    ...     model.learn_one({"x": x}, 3.0 * x + 1.0)
+    >>> abs(model.predict_one({"x": 4.0}) - 13.0) < 1.0
     True
     """
 

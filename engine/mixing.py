@@ -8,7 +8,10 @@ One mixer forecasts q = softmax(z), z_c = Σ_k w_k log p_k(c), and follows its l
 answer is p = Σ_m v_m q_m with v_m ∝ v_m q_m(y)^0.1, then v_m ← (1 − α) v_m + α/M: fixed share (Herbster and
 Warmuth 1998) with a tempered likelihood, for neighbouring events are not independent.
 
-For regression the mixers forecast Σ_k w_k f_k and descend the absolute error; the likelihood is Laplace's.
+One more mixer takes Newton steps (`newton_step`).
+
+For regression the mixers forecast f = Σ_k w_k f_k, g_k = f_k (t − f)/s with (t − f)/s within ±1 and s the best
+mixer's mean absolute error; the likelihood is Laplace's of scale s.
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@ covariance for all classes. With z = W x, q = softmax(z) and the kept x at the l
     W_c ← W_c + k (t_c − q_c) u,          P ← (P − v k u uᵀ) f
 
 f = 1/λ with λ = 0.9999 while trace P < d p₀, else 1. W = 0 and P = p₀ I at the start. For regression q = z,
-v = `PRECISION` and t is the standardised target. Two inputs x are used, each with a strong and a weak prior
-p₀: the features as they are, and joined with random ReLU features of them.
+v = `PRECISION`, t is the standardised target, and W ← W + k v (t − q) u with t − q within ±3. Two inputs x are
+used, each with a strong and a weak prior p₀: the features as they are, and joined with random ReLU features of
+them.
 """
 
 from __future__ import annotations

@@ -28,6 +28,20 @@ class KafkaSource:
     options: further settings for kafka-python's consumer, `group_id` or security among them.
     Raises BrokerUnavailable, UnknownStream for a topic that does not exist, and PositionLost where `start`
     or a `seek` names an offset that the broker does not hold.
+
+    With `address` that of a broker, and `readings` the name of a new topic:
+
+    >>> from streams.broker import KafkaLog, ensure_topics
+    >>> ensure_topics(address, {readings: 1})
+    >>> log = KafkaLog(address)
+    >>> _ = log.append_many(readings, 0, [("a", 1.0, b'{"id":"a","time":1.0,"features":{"x":2}}')])
+    >>> log.close()
+    >>> source = KafkaSource(address, readings, start="beginning", bounded=True)
+    >>> while not source.exhausted:
+    ...     for record in source.poll(10, timeout=1.0):
+    ...         print(record.position.offset, record.item.features)
+    0 {'x': 2}
+    >>> source.close()
     """
 
     def __init__(
@@ -181,6 +195,17 @@ class KafkaSink:
     messages: it starts at the topic's end, a snapshot's cursor is set by `rewind`. What was sent cannot be
     taken back: messages written again stand in the topic twice, and readers drop repeats by the key, the
     event's id.
+
+    With `address` that of a broker, and `answers` the name of a new topic:
+
+    >>> from streams.broker import ensure_topics
+    >>> ensure_topics(address, {answers: 1})
+    >>> sink = KafkaSink(address, answers)
+    >>> sink.write("a", {"id": "a", "time": 2.0, "forecast": 1})
+    >>> sink.flush()  # from here on the broker has it
+    >>> sink.cursor()
+    1
+    >>> sink.close()
     """
 
     def __init__(

@@ -253,6 +253,17 @@ class LogSink:
 
     Messages wait in memory and go to the file in one transaction at `flush`, or when `buffer` of them wait.
     log: where to write; it stays open when the sink is closed.
+
+    >>> import tempfile, os
+    >>> log = EmbeddedLog(os.path.join(tempfile.mkdtemp(), "log.db"))
+    >>> sink = LogSink(log, "answers")
+    >>> sink.write("a", {"id": "a", "time": 2.0, "forecast": 1})
+    >>> log.end_offset("answers"), sink.cursor()  # it waits
+    (0, 1)
+    >>> sink.flush()
+    >>> log.read("answers", 0, 0, 10)
+    [Row(offset=0, key='a', time=2.0, value=b'{"id":"a","time":2.0,"forecast":1}')]
+    >>> log.close()
     """
 
     def __init__(self, log: EmbeddedLog, topic: str, partition: int = 0, *, buffer: int = 4096) -> None:

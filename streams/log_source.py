@@ -24,6 +24,15 @@ class LogSource:
     start: "beginning", "end", or a position for every partition as `positions` gave them.
     bounded: stop at the ends that the partitions have now; otherwise the source is live.
     Raises PositionLost where `start` or a `seek` names an offset that the log does not hold.
+
+    >>> import tempfile, os
+    >>> log = EmbeddedLog(os.path.join(tempfile.mkdtemp(), "log.db"))
+    >>> _ = log.append("events", 0, "a", 1.0, b'{"id":"a","time":1.0,"features":{"x":2}}')
+    >>> source = LogSource(log, "events", bounded=True)
+    >>> [record.item.features for record in source.poll(10)], source.exhausted
+    ([{'x': 2}], True)
+    >>> source.close(), log.close()
+    (None, None)
     """
 
     def __init__(

@@ -33,6 +33,14 @@ class MergedSource:
 
     source: a bounded source of one or more partitions; closed with this one.
     ahead: how many records of a partition are read ahead at most before it is held back.
+
+    >>> from streams.event import Event, Label
+    >>> from streams.replay import ListSource
+    >>> events = [Event(id="a", time=1.0, features={}), Event(id="b", time=3.0, features={})]
+    >>> labels = [Label(id="a", time=2.0, label=1), Label(id="b", time=4.0, label=0)]
+    >>> both = {TopicPartition("events", 0): events, TopicPartition("labels", 0): labels}
+    >>> [record.item.time for record in MergedSource(ListSource(both)).poll(10)]
+    [1.0, 2.0, 3.0, 4.0]
     """
 
     def __init__(self, source: BoundedSource, *, ahead: int = 4096) -> None:

@@ -13,6 +13,16 @@ class Source(Protocol):
 
     A source delivers each partition's records in the order of their offsets; `positions` names, per
     partition, the next offset that `poll` will deliver, and `seek` goes back to any such mapping.
+
+    >>> from streams.event import Event
+    >>> from streams.replay import ListSource
+    >>> source: Source = ListSource([Event(id=name, time=0.0, features={}) for name in "abc"])
+    >>> before = source.positions()
+    >>> [record.item.id for record in source.poll(2)], source.positions()
+    (['a', 'b'], {TopicPartition(topic='events', partition=0): 2})
+    >>> source.seek(before)
+    >>> [record.item.id for record in source.poll(10)], source.exhausted
+    (['a', 'b', 'c'], True)
     """
 
     @property
@@ -33,7 +43,17 @@ class Source(Protocol):
 
 
 class Sink(Protocol):
-    """Where forecasts go. What is written is durable once `flush` has returned."""
+    """Where forecasts go. What is written is durable once `flush` has returned.
+
+    >>> from streams.replay import ListSink
+    >>> sink: Sink = ListSink()
+    >>> sink.write("a", {"forecast": 1})
+    >>> kept = sink.cursor()
+    >>> sink.write("b", {"forecast": 0})
+    >>> sink.rewind(kept)  # "b" will be written again
+    >>> sink.cursor()
+    1
+    """
 
     def write(self, key: str, value: Mapping[str, Any]) -> None:
         """Append one message (JSON-compatible values); `key` is the event's id."""
@@ -55,7 +75,15 @@ class Sink(Protocol):
 
 
 class Clock(Protocol):
-    """Where time comes from, passed in so that tests and replay are in command of it."""
+    """Where time comes from, passed in so that tests and replay are in command of it.
+
+    >>> from streams.clock import ManualClock
+    >>> clock: Clock = ManualClock()
+    >>> before = clock.monotonic()
+    >>> clock.sleep(1.5)
+    >>> clock.monotonic() - before
+    1.5
+    """
 
     def time(self) -> float:
         """Seconds since 1970-01-01 UTC."""

@@ -1,0 +1,162 @@
+"""What the documentation says is so: examples run, names and links exist, constants are those of the code."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import OnlineClassifier, kernels, mixing, newton, state
+from engine.encoders import fields
+from engine.rules import local
+from memory import neighbours, overdue, rates
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("engine", "streams", "memory")
+PAGES = sorted(
+    [
+        ROOT / "README.md",
+        ROOT / "examples/README.md",
+        ROOT / "docker/README.md",
+        *(ROOT / "docs").rglob("*.md"),
+    ]
+)
+NEED_A_BROKER = ("streams.kafka",)
+
+
+def modules() -> list[str]:
+    """The modules of the packages that hold an example."""
+    files = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+    return [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in files
+        if "    >>> " in path.read_text(encoding="utf-8")
+    ]
+
+
+@pytest.mark.parametrize("name", [name for name in modules() if name not in NEED_A_BROKER])
+def test_the_examples_of_a_module_run(name: str) -> None:
+    found = doctest.testmod(importlib.import_module(name))
+    assert found.failed == 0
+    assert found.attempted > 0
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("name", NEED_A_BROKER)
+def test_the_examples_of_a_module_that_talks_to_a_broker_run(
+    name: str, broker: str, topic: Callable[[str], str]
+) -> None:
+    known = {"address": broker, "readings": topic("readings"), "answers": topic("answers")}
+    found = doctest.testmod(importlib.import_module(name), extraglobs=known)
+    assert found.failed == 0
+    assert found.attempted > 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["engine.learner.OnlineClassifier", "engine.learner.OnlineRegressor", "streams.protocols.Source",
+     "streams.protocols.Sink", "streams.protocols.Clock", "streams.log.EmbeddedLog", "streams.log.LogSink",
+     "streams.log_source.LogSource", "streams.kafka.KafkaSource", "streams.kafka.KafkaSink",
+     "streams.merge.MergedSource", "streams.join.PendingForecasts", "streams.replay.ListSource"],
+)  # fmt: skip
+def test_a_public_class_shows_an_example(name: str) -> None:
+    module, _, kind = name.rpartition(".")
+    assert ">>> " in (getattr(importlib.import_module(module), kind).__doc__ or "")
+
+
+def blocks(page: Path) -> list[str]:
+    """The page's code marked python."""
+    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks(page)], ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_python_on_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(page):
+        names: dict[str, Any] = {}
+        exec(compile(block, str(page), "exec"), names)
+        assert (tmp_path / "model.everlearn").is_file()
+        loaded = OnlineClassifier.load("model.everlearn")
+        assert loaded.classes_ == names["model"].classes_
+
+
+def test_the_first_page_and_the_contracts_hold_python_and_say_what_comes_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks(ROOT / "README.md")
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert 'model.predict_proba_one(x)  # {"paid": 1.0}' in block
+    assert names["model"].predict_proba_one(names["x"]) == {"paid": 1.0}
+    (block,) = blocks(ROOT / "docs/contracts.md")
+    exec(block, names)
+    assert '# ("paid", "lost")' in block
+    assert names["model"].classes_ == ("paid", "lost")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_and_files_that_a_page_names_exist(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+        if "://" not in link:
+            assert (page.parent / link).exists(), link
+    for name in re.findall(r"`((?:engine|streams|memory|tests|docs|examples|docker)/[\w./-]*)`", text):
+        assert (ROOT / name).exists(), name
+
+
+def test_every_page_stands_in_the_index() -> None:
+    text = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    for page in (ROOT / "docs").rglob("*.md"):
+        name = str(page.relative_to(ROOT / "docs"))
+        assert name == "README.md" or f"({name})" in text or name.startswith("benchmarks/"), name
+
+
+def test_the_constants_of_the_mathematics_are_those_of_the_code() -> None:
+    text = " ".join((ROOT / "docs/mathematics.md").read_text(encoding="utf-8").split())
+    defaults = OnlineClassifier()
+    plain = "{:g}".format
+    for said in (
+        f"clipped to ±{kernels.CLIP:g}",
+        f"from its {fields.OFTEN}th event",
+        f"a {fields.COMMON}th part",
+        f"up to {fields.ONE_HOT} values",
+        f"(A_c + {rates.STRENGTH:g} π_c) / (B + {rates.STRENGTH:g})",
+        f"none past {rates.WIDEST} classes",
+        f"decayed over {kernels.SLOW_PRIOR_DECAY:,.0f} labels",
+        f"decayed over {kernels.PRIOR_DECAY:g} labels",
+        f"limited to ±{overdue.STEP_LIMIT:g} after",
+        f"once {overdue.PATIENCE:g} e^m̂",
+        f"{state.NEAR_EVENTS:,} by their features z, {state.CONTEXT_EVENTS:,} by outcome columns",
+        f"the K = {defaults.neighbours} with",
+        f"in log w, b (rate {neighbours.SCALE_RATE:g}) and A ({neighbours.MATRIX_RATE:g})",
+        f"up to {neighbours.FULL_METRIC} features",
+        f"votes {neighbours.VOTE_WEIGHT:g} s + {neighbours.VOTE_PRIOR:g}/C",
+        f"with decay {local.SQUARE_DECAY:g}",
+        f"stacks of {defaults.layers} × {defaults.width} run, at η = {defaults.rate:g} and "
+        f"{defaults.slow_rate:g}",
+        f"e is limited to ±{local.ERROR_LIMIT:g}",
+        f"AdaGrad steps at {defaults.linear_rate:g}",
+        f"(C − 1), {newton.LEAST_VARIANCE:g})",
+        f"f = 1/{newton.LAMBDA:g} while",
+        f"p₀ = {newton.PRIORS[0]:g} (firm) and {newton.PRIORS[1]:g} (loose)",
+        f"same with {state.RANDOM_UNITS} random",
+        f"v = {newton.PRECISION:g}, and the step",
+        f"floored at {mixing.FLOOR:g}",
+        f"η of {', '.join(map(plain, mixing.RATES[:-1]))}, {mixing.RATES[-1]:g}",
+        f"P = {mixing.NEWTON_PRIOR:g} I at first, and is divided by {mixing.NEWTON_LAMBDA:g}",
+        f"below {mixing.NEWTON_PRIOR:g} K",
+        f"q_m(y)^{mixing.TEMPER:g}",
+        f"(1 − {mixing.SHARE:g}) v_m + {mixing.SHARE:g}/{mixing.MIXERS}",
+    ):
+        assert said in text, f"{said!r}: a constant of the code changed; change the page with it"
+    assert "z − E₂ and z − E₂₄" in text
+    assert (kernels.SHORT, kernels.LONG) == (2, 24)
+    assert local.SQUARE_DECAY == neighbours.METRIC_DECAY == mixing.SQUARE_DECAY
