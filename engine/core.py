@@ -87,9 +87,11 @@ class Core:
         """The event happened: new names get slots, running statistics and context advance; once per event."""
         if not kept.observed:
             keys, categories = self._admit(kept)
+            self._advance(kept, keys)
             raw = kept.record[self.dim.at_raw : self.dim.at_rate]
             self._run(OBSERVE, raw[None, :], kept.now, keys, categories, kept.record)
-            self._wait(kept, keys)
+            if len(keys):  # from now on the label of this event is awaited
+                self.overdue.arrive(int(kept.record[OBSERVED]) - 1, kept.now, keys.tolist())
 
     def _admit(self, kept: Forecast) -> tuple[I64, I64]:
         """Make room for what is new in an event; the rows of its keys and categories."""
@@ -115,15 +117,22 @@ class Core:
         self._make_rows()
         return keys, categories
 
-    def _wait(self, kept: Forecast, keys: I64) -> None:
-        """From now on the label of this event is awaited."""
+    def _advance(self, kept: Forecast, keys: I64) -> None:
+        """Event time comes to this event, which is about to be observed: some labels are overdue by now."""
         if len(keys):
-            table = self.state.key_rates
-            self.overdue.advance(table, self.sizes.outputs, kept.now)
-            self.overdue.arrive(int(kept.record[OBSERVED]) - 1, kept.now, keys.tolist())
+            self.overdue.advance(self.state.key_rates, self.sizes.outputs, kept.now)
 
     def learn(self, kept: Forecast, target: Any, weight: float) -> None:
-        """The label of a kept forecast; target is a checked label, or a number for regression."""
+        """The label of a kept forecast; target is a checked label, or a number for regression.
+
+        With weight 0 nothing is learned: the event is observed if it was not, it waits no longer for its
+        label, and a new class gets its column.
+        """
+        if weight == 0.0:
+            self.observe(kept)
+            self._target(target)
+            self.overdue.drop(self.state.key_rates, self.sizes.outputs, int(kept.record[OBSERVED]) - 1)
+            return
         if not kept.observed and not self.regression and target not in self.classes:
             self.observe(kept)  # a new class changes the sizes: the event enters the statistics before it
         number = self._target(target)
@@ -134,7 +143,8 @@ class Core:
         else:
             operations |= OBSERVE
             keys, categories = self._admit(kept)
-        if len(keys):
+            self._advance(kept, keys)
+        if len(keys) and kept.observed:
             self._end_wait(kept)
         self._keep(kept.id, kept.time, kept.keys)
         self._run(
@@ -148,12 +158,9 @@ class Core:
         A label that comes before any later event shows no delay, whatever path it takes.
         """
         table, outputs = self.state.key_rates, self.sizes.outputs
-        if not kept.observed:
-            self.overdue.advance(table, outputs, kept.now)
-            return
         number = int(kept.record[OBSERVED]) - 1
         if number == int(self.state.tally[0]) - 1:
-            self.overdue.waiting.pop(number, None)
+            self.overdue.drop(table, outputs, number)
         else:
             self.overdue.label(table, outputs, number, float(self.state.now[0]))
 

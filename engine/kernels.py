@@ -536,8 +536,8 @@ def run(
     """Do FORECAST, OBSERVE and LEARN (those set in `operations`), in this order, for each of n events.
 
     X: (n, F) float64, NaN for missing; times: (n,); keys: (n, fields) rows of the outcome statistics, −1 for
-    unknown; categories likewise; targets, weights: (n,). record: (size,) float64, the kept forecast, read
-    and written; out: (n, C) float64, the forecasts.
+    unknown; categories likewise; targets, weights: (n,); weight 0 teaches nothing. record: (size,) float64,
+    the kept forecast, read and written; out: (n, C) float64, the forecasts.
     """
     state, scratch, dim, settings = bound.state, bound.scratch, bound.dim, bound.settings
     n = times.shape[0]
@@ -598,7 +598,7 @@ def run(
         if operations & OBSERVE != 0:
             observe(state, dim, record, keys[row], categories[row], base)
             record[OBSERVED] = float(state.tally[0])
-        if learning:
+        if learning and weights[row] > 0.0:
             weight, target = weights[row], targets[row]
             fresh = int(record[STAMP]) == state.tally[4]
             for c in range(dim.outputs):

@@ -68,7 +68,11 @@ class _Face:
             self._core.observe(forecast)
 
     def learn(self, forecast: Forecast, y: Any, w: float = 1.0) -> None:
-        """The label (or number) of a kept forecast came, at once or hours later; w is its weight."""
+        """The label (or number) of a kept forecast came, at once or hours later; w is its weight.
+
+        With w = 0 nothing is learned and `counters()["labels"]` does not count it: the event is observed if
+        it was not, it waits no longer for its label, and a new class gets its column.
+        """
         with self._lock:
             target = self._checked(y)
             self._core.learn(forecast, target, _checked_weight(w))
@@ -76,7 +80,7 @@ class _Face:
     def learn_one(
         self, x: Features, y: Any, w: float = 1.0, *, id: Hashable | None = None, time: float | None = None
     ) -> None:
-        """Forecast, observe and learn one labelled event."""
+        """Forecast, observe and learn one labelled event; with weight w = 0 it is observed alone."""
         with self._lock:
             target, weight = self._checked(y), _checked_weight(w)
             kept = self._again(x, _checked_time(time))
@@ -330,8 +334,9 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
     ) -> F64:  # fmt: skip
         """Row i is forecast, then label i learned, in order: (n, classes) float64.
 
-        X: (n, features) or images; y: (n,) labels; times: (n,) seconds; w: (n,) weights. Columns follow
-        `classes_`; a class not yet seen has 0, and rows before the first label are all 0.
+        X: (n, features) or images; y: (n,) labels; times: (n,) seconds; w: (n,) weights, 0 for a row that is
+        observed and teaches nothing. Columns follow `classes_`; a class not yet seen has 0, and rows before
+        the first label are all 0.
         """
         table = arrays.table(X)
         labels = y.tolist() if isinstance(y, np.ndarray) else list(y)  # type: ignore[arg-type]

@@ -72,14 +72,10 @@ class Overdue:
 
         The caller leaves out labels that came before any later event: they say nothing about delays.
         """
-        held = self.waiting.pop(number, None)
+        held = self.drop(table, outputs, number)
         if held is None:
             return
-        when, rows, counted = held
-        if counted:
-            for row in rows:
-                if row >= 0:
-                    overdue(table, row, when, outputs, -1.0)
+        when, rows = held
         delay = math.log(max(now - when, SHORTEST))
         self.everywhere[0] += 1.0
         self.everywhere[1] += (delay - self.everywhere[1]) / min(self.everywhere[0], 1_000.0)
@@ -95,6 +91,18 @@ class Overdue:
             if known[0] > STEADY:
                 step = min(max(step, -STEP_LIMIT), STEP_LIMIT)
             known[1] += step / min(known[0], 50.0)
+
+    def drop(self, table: Rates, outputs: int, number: int) -> tuple[float, tuple[int, ...]] | None:
+        """Event `number` waits no longer and counts no more as overdue; its time and rows, if it waited."""
+        held = self.waiting.pop(number, None)
+        if held is None:
+            return None
+        when, rows, counted = held
+        if counted:
+            for row in rows:
+                if row >= 0:
+                    overdue(table, row, when, outputs, -1.0)
+        return when, rows
 
     def snapshot(self) -> dict[str, Any]:
         """JSON-able content."""

@@ -540,6 +540,42 @@ def test_a_weight_of_zero_teaches_no_weights_and_a_weight_of_two_teaches_more() 
     assert not np.array_equal(one["fast.W"], before["fast.W"])
 
 
+@pytest.mark.parametrize("make", [classifier, regressor])
+@pytest.mark.parametrize("history", [False, True])
+def test_a_label_of_weight_zero_teaches_nothing_its_event_is_observed(make: Any, history: bool) -> None:
+    a, b, c = (make(keys=("colour",), label_history=history) for _ in range(3))
+    late: dict[int, Any] = {}
+    for i, (x, y) in enumerate(colours(80)):
+        target = y if make is classifier else float(len(y))
+        w = 0.0 if i >= 20 and i % 3 else 1.0
+        a.learn_one(x, target, w, id=i, time=60.0 * i)
+        kept, late[i] = (m.forecast_one(x, id=i, time=60.0 * i) for m in (b, c))
+        b.observe(kept)
+        c.observe(late[i])
+        if w:
+            b.learn(kept, target)
+            c.learn(late[i], target)
+    assert a.counters()["events"] == 80
+    assert a.counters()["labels"] == a.counters()["experiences"] == 40
+    for i, kept in late.items():
+        if i >= 20 and i % 3:
+            c.learn(kept, target, 0.0)
+    b._core.overdue.waiting.clear()  # there these labels are still awaited
+    assert contents(a) == contents(b) == contents(c)
+
+
+def test_a_new_class_of_weight_zero_gets_its_column_and_no_more() -> None:
+    a, b = classifier(), classifier()
+    X = np.arange(12.0).reshape(6, 2)
+    y, w = ["b", "a", "c", "a", "d", "b"], np.array([0.0, 1.0, 0.0, 1.0, 0.0, 0.0])
+    whole = a.test_then_train(X, y, w=w)
+    assert whole.tobytes() == as_array(one_by_one(b, X, y, w=w), b.classes_).tobytes()
+    assert contents(a) == contents(b)
+    assert a.classes_ == ("b", "a", "c", "d")
+    assert a.counters()["labels"] == a.counters()["experiences"] == 2
+    assert a.predict_one({0: 6.0, 1: 7.0}) == "a"
+
+
 def test_a_weight_in_arrays_is_the_weight_of_learn_one() -> None:
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(50, 2)), rng.integers(0, 2, 50)
