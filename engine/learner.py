@@ -20,7 +20,7 @@ from engine.core import Core
 from engine.encoders.fields import LARGEST, as_float
 from engine.explain import expert_weights, explain
 from engine.forecast import Forecast, pack, unpack
-from engine.names import plain
+from engine.names import plain, storable
 from engine.options import HOUR, Options, key_fields, numbers_of
 
 if TYPE_CHECKING:
@@ -52,9 +52,10 @@ class _Face:
         """A forecast for event x that can be kept until its label comes; changes nothing.
 
         time: the event's, in seconds; without it, events are counted instead.
-        FeatureError (a TypeError) names a field whose value cannot be used.
+        FeatureError (a TypeError) names a field whose value cannot be used; TypeError a field's name or an id
+        that no file can hold: str, int, float, bool and tuples of them are taken.
         """
-        time = _checked_time(time)
+        time, id = _checked_time(time), _checked_id(id)
         with self._lock:
             kept = self._core.forecast(x, id, time)
             state = self._core.state.tally
@@ -82,7 +83,7 @@ class _Face:
     ) -> None:
         """Forecast, observe and learn one labelled event; with weight w = 0 it is observed alone."""
         with self._lock:
-            target, weight = self._checked(y), _checked_weight(w)
+            target, weight, id = self._checked(y), _checked_weight(w), _checked_id(id)
             kept = self._again(x, _checked_time(time))
             if kept is None:
                 kept = self._core.forecast(x, id, _checked_time(time))
@@ -392,6 +393,7 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
             ) from None
         if known:
             return label  # type: ignore[no-any-return]
+        label = storable("the label", label)
         if self._core.classes:
             first = next(iter(self._core.classes))
             if isinstance(first, str) != isinstance(label, str):
@@ -501,6 +503,10 @@ def _checked_time(time: float | None) -> float | None:
     if value is None or math.isinf(value):
         raise ValueError(f"time is {time!r} of type {type(time).__name__}; expected seconds, finite, or None")
     return None if math.isnan(value) else value
+
+
+def _checked_id(id: Hashable | None) -> Hashable | None:
+    return id if id is None or type(id) is str or type(id) is int else storable("the id", id)
 
 
 def _checked_weight(w: float) -> float:
