@@ -105,21 +105,20 @@ def test_then_train(core: Core, X: NDArray[Any], targets: Sequence[Any], times: 
     out = np.zeros((n, core.sizes.outputs))
     at = 0
     while at < n:
-        end = at
-        limit = min(n, at + CHUNK)
-        values = None if core.overdue.waiting else slotted(core, X[at:limit])
-        if values is not None:
-            end = limit if core.regression else first_new_class(core, targets, at, limit)
-        if values is None or end == at:
+        end = first_overdue(core, times, at, min(n, at + CHUNK))
+        if not core.regression:
+            end = first_new_class(core, targets, at, end)
+        values = slotted(core, X[at:end]) if end > at else None
+        if values is None:
             said = one(core, X[at], targets[at], float(times[at]), float(weights[at]))
             end = at + 1
         else:
             m = end - at
-            core.counts["infinite_values"] += usable(values[:m])
+            core.counts["infinite_values"] += usable(values)
             numbers = numbered(core, targets, at, end)
             keys = core.chunk_keys(key_values(core, X[at:end]), m, admit=True)
             said = core.run_chunk(
-                FORECAST | OBSERVE | LEARN, values[:m], times[at:end], keys, no_categories(core, m), numbers,
+                FORECAST | OBSERVE | LEARN, values, times[at:end], keys, no_categories(core, m), numbers,
                 weights[at:end],
             )  # fmt: skip
         if out.shape[1] < core.sizes.outputs:
@@ -127,6 +126,17 @@ def test_then_train(core: Core, X: NDArray[Any], targets: Sequence[Any], times: 
         out[at:end, : said.shape[1]] = said
         at = end
     return out
+
+
+def first_overdue(core: Core, times: F64, at: int, limit: int) -> int:
+    """The first row from `at` at whose time a label that is awaited is overdue."""
+    due = core.overdue.next_due()
+    if due == math.inf:
+        return limit
+    numbers = int(core.state.tally[0]) + np.arange(limit - at)
+    now = np.where(np.isnan(times[at:limit]), numbers, times[at:limit])
+    late = np.flatnonzero(now > due)
+    return at + int(late[0]) if len(late) else limit
 
 
 def first_new_class(core: Core, targets: Sequence[Any], at: int, limit: int) -> int:

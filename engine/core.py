@@ -91,7 +91,8 @@ class Core:
             raw = kept.record[self.dim.at_raw : self.dim.at_rate]
             self._run(OBSERVE, raw[None, :], kept.now, keys, categories, kept.record)
             if len(keys):  # from now on the label of this event is awaited
-                self.overdue.arrive(int(kept.record[OBSERVED]) - 1, kept.now, keys.tolist())
+                number = int(kept.record[OBSERVED]) - 1
+                self.overdue.arrive(self.state.key_rates, self.sizes.outputs, number, kept.now, keys.tolist())
 
     def _admit(self, kept: Forecast) -> tuple[I64, I64]:
         """Make room for what is new in an event; the rows of its keys and categories."""
