@@ -22,7 +22,8 @@ from memory.overdue import Overdue
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
-MISSING = object()
+Kept = tuple[Hashable | None, float | None, tuple[Hashable, ...]]
+NOTHING: Kept = (None, None, ())
 
 
 class Core:
@@ -37,7 +38,7 @@ class Core:
         self.fields = Fields(options.max_features)
         self.classes: dict[Hashable, int] = {}
         self.key_rows: dict[Any, int] = {}
-        self.experience: dict[int, tuple[Hashable | None, float | None, tuple[Hashable, ...]]] = {}
+        self.experience: dict[int, Kept] = {}
         self.overdue = Overdue(len(options.keys) + 1)
         self.counts = {"infinite_values": 0, "hashed_names": 0, "forgotten": 0}
         self.sizes = Sizes(
@@ -147,7 +148,7 @@ class Core:
             self._advance(kept, keys)
         if len(keys) and kept.observed:
             self._end_wait(kept)
-        self._keep(kept.id, kept.time, kept.keys)
+        self.keep([(kept.id, kept.time, kept.keys)])
         self._run(
             operations, kept.record[self.dim.at_raw : self.dim.at_rate][None, :], kept.now, keys, categories,
             kept.record, number, weight,
@@ -239,23 +240,32 @@ class Core:
         new = replace(self.sizes, **sizes)  # type: ignore[arg-type] # sizes that grow are integers
         if new == self.sizes:
             return
+        slots = self.state.near.serial.shape[0]
         self.state = state.grow(
             self.state, self.sizes, new, self.options.seed, self.options.memory_budget, self.horizons
         )
+        if self.state.near.serial.shape[0] < slots:
+            held = set(self.state.near.serial.tolist())
+            self.experience = {s: kept for s, kept in self.experience.items() if s in held}
         self.sizes = new
         self._prepare()
 
     # -- experience -----------------------------------------------------------------------------------------
 
-    def _keep(self, id: Hashable | None, time: float | None, keys: tuple[Hashable, ...]) -> None:
-        if id is None and time is None and not keys:
-            return
-        serial = int(self.state.tally[1])
-        self.experience[serial] = (id, time, keys)
-        self.experience.pop(serial - state.NEAR_EVENTS, None)
-        oldest = next(iter(self.experience))
-        if oldest < serial - 2 * state.NEAR_EVENTS:
-            self.experience.pop(oldest)
+    def keep(self, events: Sequence[Kept]) -> None:
+        """Id, time and keys of events about to be learned, in order; those they take the place of go."""
+        near = self.state.near  # holds all that the context memory holds, and more
+        first, slots = int(self.state.tally[1]), near.serial.shape[0]
+        if self.experience:
+            at, n = int(near.place[0]), min(len(events), slots)
+            for serial in (
+                *near.serial[at : at + n].tolist(),
+                *near.serial[: max(at + n - slots, 0)].tolist(),
+            ):
+                self.experience.pop(serial, None)
+        for serial, kept in enumerate(events[-slots:], first + max(len(events) - slots, 0)):
+            if kept != NOTHING:
+                self.experience[serial] = kept
 
     def forget(self, id: Hashable) -> int:
         """Remove stored events with this id from every memory; how many there were."""

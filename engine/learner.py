@@ -331,13 +331,13 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
 
     def test_then_train(
         self, X: ArrayLike, y: ArrayLike | Sequence[Hashable], *, times: ArrayLike | None = None,
-        w: ArrayLike | None = None,
+        w: ArrayLike | None = None, ids: ArrayLike | Sequence[Hashable] | None = None,
     ) -> F64:  # fmt: skip
         """Row i is forecast, then label i learned, in order: (n, classes) float64.
 
         X: (n, features) or images; y: (n,) labels; times: (n,) seconds; w: (n,) weights, 0 for a row that is
-        observed and teaches nothing. Columns follow `classes_`; a class not yet seen has 0, and rows before
-        the first label are all 0.
+        observed and teaches nothing; ids: (n,), kept with what is stored, as `forget` needs them. Columns
+        follow `classes_`; a class not yet seen has 0, and rows before the first label are all 0.
         """
         table = arrays.table(X)
         labels = y.tolist() if isinstance(y, np.ndarray) else list(y)  # type: ignore[arg-type]
@@ -347,7 +347,8 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
             labels = self._checked_all(labels)
             when = arrays.column(times, len(table), "times", math.nan)
             weights = arrays.column(w, len(table), "w", 1.0)
-            out = arrays.test_then_train(self._core, table, labels, when, weights)
+            names = arrays.id_column(ids, len(table))
+            out = arrays.test_then_train(self._core, table, labels, when, weights, names)
             return out[:, : len(self._core.classes)]
 
     def _checked_all(self, labels: list[Any]) -> list[Any]:
@@ -471,9 +472,10 @@ class OnlineRegressor(_Face, base.Regressor):  # type: ignore[misc]
             return arrays.forecasts(self._core, table, when)[:, 0]
 
     def test_then_train(
-        self, X: ArrayLike, y: ArrayLike, *, times: ArrayLike | None = None, w: ArrayLike | None = None
-    ) -> F64:
-        """Row i is forecast, then target i learned, in order: (n,) float64."""
+        self, X: ArrayLike, y: ArrayLike, *, times: ArrayLike | None = None, w: ArrayLike | None = None,
+        ids: ArrayLike | Sequence[Hashable] | None = None,
+    ) -> F64:  # fmt: skip
+        """Row i is forecast, then target i learned, in order: (n,) float64; arguments as OnlineClassifier's."""
         table = arrays.table(X)
         targets = [self._checked(target) for target in (y.tolist() if isinstance(y, np.ndarray) else list(y))]  # type: ignore[arg-type]
         if len(targets) != len(table):
@@ -481,7 +483,8 @@ class OnlineRegressor(_Face, base.Regressor):  # type: ignore[misc]
         with self._lock:
             when = arrays.column(times, len(table), "times", math.nan)
             weights = arrays.column(w, len(table), "w", 1.0)
-            return arrays.test_then_train(self._core, table, targets, when, weights)[:, 0]
+            names = arrays.id_column(ids, len(table))
+            return arrays.test_then_train(self._core, table, targets, when, weights, names)[:, 0]
 
     def _checked(self, y: Any) -> float:
         target = plain(y)

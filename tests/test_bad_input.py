@@ -251,6 +251,7 @@ def test_what_no_file_could_hold_is_refused_where_it_comes_in(value: Any, tmp_pa
         "label .learn": lambda: model.learn(kept, value),
         "label .learn_one": lambda: model.learn_one({"a": 1.0}, value),
         "label .test_then_train": lambda: model.test_then_train(np.ones((2, 1)), [1, value]),
+        "id .test_then_train": lambda: model.test_then_train(np.ones((2, 1)), [1, 1], ids=["a", value]),
         "id .forecast_one": lambda: model.forecast_one({"a": 1.0}, id=value),
         "id .learn_one": lambda: model.learn_one({"a": 1.0}, 1, id=value),
         "name of a feature .forecast_one": lambda: model.forecast_one({value: 1.0}),
@@ -434,6 +435,8 @@ def test_lengths_that_do_not_fit_are_refused_with_both() -> None:
             model.test_then_train(X, [1, 0, 1], times=[1.0, 2.0])
         with pytest.raises(ValueError, match=r"w has shape \(3, 1\)"):
             model.test_then_train(X, [1, 0, 1], w=np.ones((3, 1)))
+        with pytest.raises(ValueError, match=r"ids has 2 .*X has 3 rows"):
+            model.test_then_train(X, [1, 0, 1], ids=["a", "b"])
         assert model.counters()["labels"] == 0
 
 

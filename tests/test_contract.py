@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import OnlineClassifier, OnlineRegressor, arrays, kernels
+from engine import OnlineClassifier, OnlineRegressor, arrays, kernels, state
 from tests.small_models import as_array, classifier, contents, finite, one_by_one, regressor, row, streams
 
 
@@ -128,7 +128,7 @@ def test_arrays_in_any_chunks_and_dicts_give_the_same_forecasts_to_the_bit(
     assert a.classes_ == b.classes_
     assert whole.tobytes() == singly.tobytes()
     assert contents(a)["tally"] == contents(b)["tally"]
-    spare = {"meta", "key_rates.total", "key_rates.time"}  # how much room is kept ready may differ
+    spare = {"key_rates.total", "key_rates.time"}  # how much room is kept ready may differ
     assert {k: v for k, v in contents(a).items() if k not in spare} == {
         k: v for k, v in contents(b).items() if k not in spare
     }
@@ -168,6 +168,80 @@ def test_a_regressors_arrays_in_any_chunks_and_dicts_agree_to_the_bit(
     ]
     assert np.concatenate(parts).tobytes() == whole.tobytes()
     assert c.predict(X, times=times).tobytes() == b.predict(X, times=times).tobytes()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    parts=st.lists(
+        st.one_of(st.integers(1, 300), st.tuples(st.integers(0, 60), st.integers(0, 60))), max_size=8
+    ),
+    keys=st.sampled_from([None, (0,)]),
+    known=st.sampled_from(["ids", "times", "both", "neither"]),
+    wide=st.booleans(),
+)
+def test_arrays_keep_id_time_and_keys_of_every_stored_event_as_single_events_do(
+    parts: list[Any], keys: Any, known: str, wide: bool
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state, "NEAR_EVENTS", 256)
+        patch.setattr(state, "CONTEXT_EVENTS", 128)
+        patch.setattr(arrays, "CHUNK", 150)
+        budget = 1 << 20
+        a, b = (classifier(layers=1, width=2, keys=keys, memory_budget=budget) for _ in range(2))
+        i = 0
+        for part in parts:
+            if isinstance(part, tuple):
+                assert a.forget(part[0]) == b.forget(part[0])
+                continue
+            n = np.arange(i, i + part)
+            i += part
+            X = np.column_stack([n % 5, n % 7]).astype(float)
+            ids = [int(j) % 61 if j % 4 else None for j in n] if known in ("ids", "both") else None
+            times = np.where(n % 3, 10.0 * n, np.nan) if known in ("times", "both") else None
+            w = (n % 11 > 0).astype(float)
+            a.test_then_train(X, n % 2, times=times, w=w, ids=ids)
+            for j, at in enumerate(n):
+                when = None if times is None or np.isnan(times[j]) else float(times[j])
+                b.learn_one(row(X[j]), int(at) % 2, w[j], id=ids and ids[j], time=when)
+            if wide:  # a window that shrinks
+                for model in (a, b):
+                    model.learn_one({f"n{k}": 1.0 for k in range(1_400)}, 0, id="wide")
+        assert a.state()[1] == b.state()[1]
+        stored = {int(s) for s in a.state()[0]["near.serial"] if s >= 0}
+        found = {e[0] for e in a.state()[1]["experience"]}
+        assert found <= stored
+        if keys:
+            assert found == stored
+        if known in ("ids", "both"):
+            before = a.counters()["experiences"]
+            assert before == sum(a.forget(j) for j in [*range(61), "wide"]) + a.counters()["experiences"]
+            assert all(e["id"] is None for e in a.explain_one({0: 1.0, 1: 1.0})["recalled"])
+
+
+def test_events_learned_from_arrays_are_explained_and_forgotten_by_id() -> None:
+    model = classifier(keys=(0,))
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(50, 2)).round(), rng.integers(0, 2, 50)
+    model.test_then_train(X, y, times=60.0 * np.arange(50.0), ids=np.arange(100, 150))
+    recalled = model.explain_one(row(X[7]), time=3_000.0)["recalled"]
+    assert recalled
+    for found in recalled:
+        i = found["id"] - 100
+        assert found["time"] == 60.0 * i
+        assert found["keys"] == [X[i, 0]]
+        assert found["label"] == y[i]
+    assert model.forget(107) == 1
+    assert model.counters()["experiences"] == 49
+    numbers = regressor()
+    numbers.test_then_train(X, y, ids=[f"row {i}" for i in range(50)])
+    assert numbers.forget("row 3") == 1
+
+
+def test_where_nothing_is_known_of_events_arrays_keep_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = classifier()
+    monkeypatch.setattr(arrays, "experiences", None)  # would fail if called
+    model.test_then_train(np.random.default_rng(0).normal(size=(300, 2)), np.arange(300) % 2)
+    assert model.state()[1]["experience"] == []
 
 
 def test_the_length_of_inner_chunks_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
