@@ -421,12 +421,12 @@ def newton_say(state: Any, dim: Any, scratch: Any, record: F64, base: int) -> No
     """The four second-order experts forecast; their inputs stay in scratch.wide for `newton_learn`."""
     wide = scratch.wide
     wide[0] = 1.0
-    for r in range(dim.rates):
+    for r in range(dim.plain_rates):
         wide[1 + r] = record[base + r]
     stride = dim.plain_stride
     for f in range(dim.features):
         for part in range(stride):
-            wide[1 + dim.rates + f * stride + part] = record[base + dim.rates + f * dim.contexts + part]
+            wide[1 + dim.plain_rates + f * stride + part] = record[base + dim.rates + f * dim.contexts + part]
     read = max(stride, 1)
     for r in range(dim.rates):
         scratch.query[r] = np.float32(record[base + r])
