@@ -280,7 +280,7 @@ class Core:
             removed += found
             del self.experience[serial]
         if serials:
-            self.state.tally[4] += 1
+            self.state.tally[4:] += 1
             self.counts["forgotten"] += removed
         return removed
 

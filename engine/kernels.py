@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from engine import mixing, newton
 from engine.compiled import entry_point
-from engine.layout import CENTRE, OBSERVED, SPREAD, STAMP, TIME, VALUE
+from engine.layout import CENTRE, MOVES, OBSERVED, SPREAD, STAMP, TIME, VALUE
 from engine.rules.local import SQUARE_DECAY, forward_layer, scale_input, update_layer
 from memory import neighbours, rates
 
@@ -63,8 +63,8 @@ class Linear(NamedTuple):
 class State(NamedTuple):
     """All that changes while a learner runs.
 
-    tally: (5,) int64 — events observed, labels learned, last label, the one before (−1: none), and a stamp
-        that moves whenever stored events may have changed their slots.
+    tally: (6,) int64 — events observed, labels learned, last label, the one before (−1: none), a stamp
+        that moves whenever another recall could find others, and how often stored events changed their slots.
     plain, random: second-order experts; random_weight, random_offset: the ReLU features of the latter.
     prior: (2, C) float64 class counts decayed over 500 and 5,000 labels; regression: (1, 3)
         count, mean and squared deviations of the target.
@@ -550,6 +550,7 @@ def run(
     for row in range(n):
         if forecasting:
             record[STAMP] = state.tally[4]
+            record[MOVES] = state.tally[5]
             record[TIME] = float(state.tally[0]) if math.isnan(times[row]) else times[row]
             record[OBSERVED] = 0.0
             record[CENTRE], record[SPREAD] = 0.0, 1.0

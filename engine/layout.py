@@ -17,9 +17,9 @@ RANDOM_UNITS = 64
 PLAIN_WITH_CONTEXT, PLAIN_WIDEST = 192, 256
 
 # Header of a record: the tally's stamp when it was made, event time, one more than
-# the number under which it was observed (0: not yet), the target's mean and deviation at that time, and the
-# forecast in the target's unit (regression).
-STAMP, TIME, OBSERVED, CENTRE, SPREAD, VALUE = range(6)
+# the number under which it was observed (0: not yet), the target's mean and deviation at that time, the
+# forecast in the target's unit (regression), and how often stored events had changed their slots.
+STAMP, TIME, OBSERVED, CENTRE, SPREAD, VALUE, MOVES = range(7)
 
 
 class Dim(NamedTuple):

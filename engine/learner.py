@@ -108,7 +108,7 @@ class _Face:
             return explain(self._core, self._core.forecast(x, None, _checked_time(time)))
 
     def explain(self, forecast: Forecast) -> dict[str, Any]:
-        """The same for a kept forecast, as far as the experiences it recalled are still held."""
+        """The same for a kept forecast; `recalled_lost` counts the experiences that are no longer known."""
         with self._lock:
             return explain(self._core, forecast)
 

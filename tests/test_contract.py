@@ -556,6 +556,78 @@ def test_what_is_explained_is_what_was_answered() -> None:
     assert sum(share.values()) == pytest.approx(1.0)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    make=st.sampled_from([classifier, regressor]),
+    steps=st.lists(
+        st.sampled_from(["learn", "many", "keep", "forget", "feature", "class", "wide"]), max_size=14
+    ),
+    seed=st.integers(0, 99),
+)
+def test_a_kept_forecast_never_names_an_experience_that_it_did_not_recall(
+    make: Any, steps: list[str], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    kept: list[tuple[Any, set[Any]]] = []
+    names = ("memory", "id", "learned_as", "label", "distance")
+    i = 0
+
+    def named(entries: list[dict[str, Any]]) -> set[Any]:
+        return {tuple(entry[name] for name in names) for entry in entries}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state, "NEAR_EVENTS", 256)
+        patch.setattr(state, "CONTEXT_EVENTS", 128)
+        model = make(layers=1, width=2, memory_budget=1 << 20)
+
+        def learn(n: int, **more: float) -> None:
+            nonlocal i
+            for a in rng.normal(size=n).tolist():
+                model.learn_one({"a": a} | more, int(a > 0), id=i)
+                i += 1
+
+        learn(40)
+        for step in ["keep", *steps, "keep"]:
+            if step == "keep":
+                forecast = model.forecast_one({"a": float(rng.normal())})
+                found = model.explain(forecast)
+                assert found["recalled_lost"] == 0
+                kept.append((forecast, named(found["recalled"])))
+            elif step == "forget":
+                assert model.forget(i - 10) <= 1
+            elif step == "class":
+                model.learn_one({"a": 0.0}, 2 + i, id=i)
+                i += 1
+            elif step == "wide":
+                learn(1, **{f"wide {k}": 1.0 for k in range(1_400)})
+            else:
+                learn(
+                    *{"learn": (3,), "many": (150,), "feature": (1,)}[step],
+                    **({f"f{i}": 1.0} if step == "feature" else {}),
+                )
+            for forecast, known in kept:
+                found = model.explain(forecast)
+                assert named(found["recalled"]) <= known
+                assert len(found["recalled"]) + found["recalled_lost"] == len(known) == 24
+        if not set(steps) & {"forget", "many", "wide"}:
+            model.learn(kept[0][0], 1)
+            assert model.explain(kept[0][0])["recalled_lost"] == 0
+
+
+def test_after_forgetting_a_kept_forecast_says_that_its_experiences_are_no_longer_known() -> None:
+    model = classifier()
+    for i in range(40):
+        model.learn_one({"a": float(i % 7)}, i % 2, id=i)
+    kept = model.forecast_one({"a": 3.0})
+    assert model.forget("nobody") == 0
+    assert len(model.explain(kept)["recalled"]) == 24
+    assert model.forget(5) == 1
+    assert model.explain(kept)["recalled"] == []
+    assert model.explain(kept)["recalled_lost"] == 24
+    again = type(model).from_state(*model.state())
+    assert again.explain(again.unpack(*model.pack([kept]))[0])["recalled_lost"] == 24
+
+
 @pytest.mark.parametrize("make", [classifier, regressor])
 def test_calls_from_several_threads_are_serialised(make: Any) -> None:
     model = make(keys=("colour",))
