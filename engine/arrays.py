@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from engine.core import Core
+from engine.core import Core, Kept
 from engine.encoders.fields import usable
 from engine.kernels import FORECAST, LEARN, OBSERVE
+from engine.names import storable
 
 F64 = NDArray[np.float64]
 CHUNK = 4_096
@@ -44,6 +46,16 @@ def column(values: Any, n: int, name: str, default: float) -> F64:
         wanted = "finite seconds, NaN where unknown" if name == "times" else "finite numbers of at least 0"
         raise ValueError(f"{name}[{at}] is {array[at]}; expected {wanted}")
     return array
+
+
+def id_column(ids: Any, n: int) -> list[Hashable] | None:
+    """n ids as Python's own values, None where an event has none; TypeError names one no file can hold."""
+    if ids is None:
+        return None
+    column = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
+    if len(column) != n:
+        raise ValueError(f"ids has {len(column)} entries, X has {n} rows; expected one per row")
+    return [id if type(id) is str or type(id) is int else storable("the id", id) for id in column]
 
 
 def row_dict(row: NDArray[Any]) -> dict[Hashable, Any]:
@@ -99,27 +111,33 @@ def no_categories(core: Core, n: int) -> NDArray[np.int64]:
     return np.full((n, core.sizes.categories), -1, np.int64)
 
 
-def test_then_train(core: Core, X: NDArray[Any], targets: Sequence[Any], times: F64, weights: F64) -> F64:
+def test_then_train(
+    core: Core, X: NDArray[Any], targets: Sequence[Any], times: F64, weights: F64, ids: Sequence[Any] | None
+) -> F64:
     """(n, outputs): row i was forecast before target i was learned. Classes met on the way widen the result."""
+    known = ids is not None or core.options.keys or core.experience or not np.isnan(times).all()
     n = len(X)
     out = np.zeros((n, core.sizes.outputs))
     at = 0
     while at < n:
-        end = at
-        limit = min(n, at + CHUNK)
-        values = None if core.overdue.waiting else slotted(core, X[at:limit])
-        if values is not None:
-            end = limit if core.regression else first_new_class(core, targets, at, limit)
-        if values is None or end == at:
-            said = one(core, X[at], targets[at], float(times[at]), float(weights[at]))
+        end = first_overdue(core, times, at, min(n, at + CHUNK))
+        if not core.regression:
+            end = first_new_class(core, targets, at, end)
+        values = slotted(core, X[at:end]) if end > at else None
+        if values is None:
+            id = None if ids is None else ids[at]
+            said = one(core, X[at], targets[at], float(times[at]), float(weights[at]), id)
             end = at + 1
         else:
             m = end - at
-            core.counts["infinite_values"] += usable(values[:m])
+            core.counts["infinite_values"] += usable(values)
             numbers = numbered(core, targets, at, end)
-            keys = core.chunk_keys(key_values(core, X[at:end]), m, admit=True)
+            key_rows = key_values(core, X[at:end])
+            keys = core.chunk_keys(key_rows, m, admit=True)
+            if known:
+                core.keep(experiences(times[at:end], weights[at:end], ids and ids[at:end], key_rows))
             said = core.run_chunk(
-                FORECAST | OBSERVE | LEARN, values[:m], times[at:end], keys, no_categories(core, m), numbers,
+                FORECAST | OBSERVE | LEARN, values, times[at:end], keys, no_categories(core, m), numbers,
                 weights[at:end],
             )  # fmt: skip
         if out.shape[1] < core.sizes.outputs:
@@ -127,6 +145,27 @@ def test_then_train(core: Core, X: NDArray[Any], targets: Sequence[Any], times: 
         out[at:end, : said.shape[1]] = said
         at = end
     return out
+
+
+def experiences(
+    times: F64, weights: F64, ids: Sequence[Any] | None, keys: Sequence[tuple[Hashable, ...]]
+) -> list[Kept]:
+    """Id, time and keys of the rows that teach something."""
+    when = [None if math.isnan(time) else time for time in times.tolist()]
+    nothing: tuple[Hashable, ...] = ()
+    rows = zip(ids or repeat(None), when, keys or repeat(nothing), (weights > 0.0).tolist(), strict=False)
+    return [(id, time, values) for id, time, values, taught in rows if taught]
+
+
+def first_overdue(core: Core, times: F64, at: int, limit: int) -> int:
+    """The first row from `at` at whose time a label that is awaited is overdue."""
+    due = core.overdue.next_due()
+    if due == math.inf:
+        return limit
+    numbers = int(core.state.tally[0]) + np.arange(limit - at)
+    now = np.where(np.isnan(times[at:limit]), numbers, times[at:limit])
+    late = np.flatnonzero(now > due)
+    return at + int(late[0]) if len(late) else limit
 
 
 def first_new_class(core: Core, targets: Sequence[Any], at: int, limit: int) -> int:
@@ -146,9 +185,9 @@ def numbered(core: Core, targets: Sequence[Any], at: int, end: int) -> F64:
     return np.array([known[target] for target in targets[at:end]], np.float64)
 
 
-def one(core: Core, row: NDArray[Any], target: Any, time: float, weight: float) -> F64:
+def one(core: Core, row: NDArray[Any], target: Any, time: float, weight: float, id: Hashable | None) -> F64:
     """A single row by the path of single events: (1, outputs at forecast time)."""
-    kept = core.forecast(row_dict(row), None, None if math.isnan(time) else time)
+    kept = core.forecast(row_dict(row), id, None if math.isnan(time) else time)
     answer = kept.answers()
     core.learn(kept, target, weight)
     return answer[None, :]

@@ -22,7 +22,8 @@ from memory.overdue import Overdue
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
-MISSING = object()
+Kept = tuple[Hashable | None, float | None, tuple[Hashable, ...]]
+NOTHING: Kept = (None, None, ())
 
 
 class Core:
@@ -37,7 +38,7 @@ class Core:
         self.fields = Fields(options.max_features)
         self.classes: dict[Hashable, int] = {}
         self.key_rows: dict[Any, int] = {}
-        self.experience: dict[int, tuple[Hashable | None, float | None, tuple[Hashable, ...]]] = {}
+        self.experience: dict[int, Kept] = {}
         self.overdue = Overdue(len(options.keys) + 1)
         self.counts = {"infinite_values": 0, "hashed_names": 0, "forgotten": 0}
         self.sizes = Sizes(
@@ -87,9 +88,12 @@ class Core:
         """The event happened: new names get slots, running statistics and context advance; once per event."""
         if not kept.observed:
             keys, categories = self._admit(kept)
+            self._advance(kept, keys)
             raw = kept.record[self.dim.at_raw : self.dim.at_rate]
             self._run(OBSERVE, raw[None, :], kept.now, keys, categories, kept.record)
-            self._wait(kept, keys)
+            if len(keys):  # from now on the label of this event is awaited
+                number = int(kept.record[OBSERVED]) - 1
+                self.overdue.arrive(self.state.key_rates, self.sizes.outputs, number, kept.now, keys.tolist())
 
     def _admit(self, kept: Forecast) -> tuple[I64, I64]:
         """Make room for what is new in an event; the rows of its keys and categories."""
@@ -115,15 +119,22 @@ class Core:
         self._make_rows()
         return keys, categories
 
-    def _wait(self, kept: Forecast, keys: I64) -> None:
-        """From now on the label of this event is awaited."""
+    def _advance(self, kept: Forecast, keys: I64) -> None:
+        """Event time comes to this event, which is about to be observed: some labels are overdue by now."""
         if len(keys):
-            table = self.state.key_rates
-            self.overdue.advance(table, self.sizes.outputs, kept.now)
-            self.overdue.arrive(int(kept.record[OBSERVED]) - 1, kept.now, keys.tolist())
+            self.overdue.advance(self.state.key_rates, self.sizes.outputs, kept.now)
 
     def learn(self, kept: Forecast, target: Any, weight: float) -> None:
-        """The label of a kept forecast; target is a checked label, or a number for regression."""
+        """The label of a kept forecast; target is a checked label, or a number for regression.
+
+        With weight 0 nothing is learned: the event is observed if it was not, it waits no longer for its
+        label, and a new class gets its column.
+        """
+        if weight == 0.0:
+            self.observe(kept)
+            self._target(target)
+            self.overdue.drop(self.state.key_rates, self.sizes.outputs, int(kept.record[OBSERVED]) - 1)
+            return
         if not kept.observed and not self.regression and target not in self.classes:
             self.observe(kept)  # a new class changes the sizes: the event enters the statistics before it
         number = self._target(target)
@@ -134,9 +145,10 @@ class Core:
         else:
             operations |= OBSERVE
             keys, categories = self._admit(kept)
-        if len(keys):
+            self._advance(kept, keys)
+        if len(keys) and kept.observed:
             self._end_wait(kept)
-        self._keep(kept.id, kept.time, kept.keys)
+        self.keep([(kept.id, kept.time, kept.keys)])
         self._run(
             operations, kept.record[self.dim.at_raw : self.dim.at_rate][None, :], kept.now, keys, categories,
             kept.record, number, weight,
@@ -148,12 +160,9 @@ class Core:
         A label that comes before any later event shows no delay, whatever path it takes.
         """
         table, outputs = self.state.key_rates, self.sizes.outputs
-        if not kept.observed:
-            self.overdue.advance(table, outputs, kept.now)
-            return
         number = int(kept.record[OBSERVED]) - 1
         if number == int(self.state.tally[0]) - 1:
-            self.overdue.waiting.pop(number, None)
+            self.overdue.drop(table, outputs, number)
         else:
             self.overdue.label(table, outputs, number, float(self.state.now[0]))
 
@@ -231,23 +240,32 @@ class Core:
         new = replace(self.sizes, **sizes)  # type: ignore[arg-type] # sizes that grow are integers
         if new == self.sizes:
             return
+        slots = self.state.near.serial.shape[0]
         self.state = state.grow(
             self.state, self.sizes, new, self.options.seed, self.options.memory_budget, self.horizons
         )
+        if self.state.near.serial.shape[0] < slots:
+            held = set(self.state.near.serial.tolist())
+            self.experience = {s: kept for s, kept in self.experience.items() if s in held}
         self.sizes = new
         self._prepare()
 
     # -- experience -----------------------------------------------------------------------------------------
 
-    def _keep(self, id: Hashable | None, time: float | None, keys: tuple[Hashable, ...]) -> None:
-        if id is None and time is None and not keys:
-            return
-        serial = int(self.state.tally[1])
-        self.experience[serial] = (id, time, keys)
-        self.experience.pop(serial - state.NEAR_EVENTS, None)
-        oldest = next(iter(self.experience))
-        if oldest < serial - 2 * state.NEAR_EVENTS:
-            self.experience.pop(oldest)
+    def keep(self, events: Sequence[Kept]) -> None:
+        """Id, time and keys of events about to be learned, in order; those they take the place of go."""
+        near = self.state.near  # holds all that the context memory holds, and more
+        first, slots = int(self.state.tally[1]), near.serial.shape[0]
+        if self.experience:
+            at, n = int(near.place[0]), min(len(events), slots)
+            for serial in (
+                *near.serial[at : at + n].tolist(),
+                *near.serial[: max(at + n - slots, 0)].tolist(),
+            ):
+                self.experience.pop(serial, None)
+        for serial, kept in enumerate(events[-slots:], first + max(len(events) - slots, 0)):
+            if kept != NOTHING:
+                self.experience[serial] = kept
 
     def forget(self, id: Hashable) -> int:
         """Remove stored events with this id from every memory; how many there were."""
@@ -262,7 +280,7 @@ class Core:
             removed += found
             del self.experience[serial]
         if serials:
-            self.state.tally[4] += 1
+            self.state.tally[4:] += 1
             self.counts["forgotten"] += removed
         return removed
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from engine.core import Core
 from engine.forecast import Forecast
+from engine.layout import MOVES
 from memory import neighbours, rates
 
 
@@ -19,35 +20,42 @@ def expert_weights(core: Core) -> dict[str, float]:
 
 
 def explain(core: Core, forecast: Forecast) -> dict[str, Any]:
-    """forecast, experts (weight and forecast each), recalled experiences, outcome statistics per key."""
+    """forecast, experts (weight and forecast each), recalled experiences, outcome statistics per key.
+
+    recalled_lost: how many of the experiences recalled for the forecast can no longer be named: others have
+    taken their place, or stored events have changed places since (after `forget`, or for want of room).
+    """
     weights = expert_weights(core)
     said: dict[str, Any] = dict(forecast.experts)
     if core.regression:
         said = {name: float(v[0]) for name, v in forecast.expert_forecasts().items()}
+    known, lost = recalled(core, forecast)
     return {
         "id": forecast.id,
         "time": forecast.time,
         "forecast": forecast.value if core.regression else forecast.proba,
         "version": forecast.version,
         "experts": [{"name": name, "weight": weights[name], "forecast": said[name]} for name in said],
-        "recalled": recalled(core, forecast),
+        "recalled": known,
+        "recalled_lost": lost,
         "keys": key_statistics(core, forecast),
     }
 
 
-def recalled(core: Core, forecast: Forecast) -> list[dict[str, Any]]:
-    """The experiences that the memories recalled, nearest first, those still held."""
+def recalled(core: Core, forecast: Forecast) -> tuple[list[dict[str, Any]], int]:
+    """The experiences that the memories recalled, nearest first, those still held; how many others there were."""
     dim = forecast.sizes.dim
     labels = list(core.classes)
     out: list[dict[str, Any]] = []
-    if forecast.sizes != core.sizes:
-        return out
+    lost = 0
+    moved = int(forecast.record[MOVES]) != int(core.state.tally[5])
     for name, memory, at in (
         ("features", core.state.near, dim.at_slot),
         ("features and context", core.state.context, dim.at_slot + 1 + 2 * dim.neighbours),
     ):
         found = int(forecast.record[at])
-        if found == 0:
+        if found == 0 or moved:
+            lost += found
             continue
         slot = forecast.record[at + 1 : at + 1 + found].astype(np.int64)
         distance = forecast.record[at + 1 + dim.neighbours :][:found].copy()
@@ -56,6 +64,7 @@ def recalled(core: Core, forecast: Forecast) -> list[dict[str, Any]]:
         for j in range(found):
             serial = int(memory.serial[slot[j]])
             if serial < 0 or serial >= forecast.version:
+                lost += 1
                 continue
             id, time, keys = core.experience.get(serial, (None, None, ()))
             target = memory.target[slot[j]]
@@ -66,7 +75,7 @@ def recalled(core: Core, forecast: Forecast) -> list[dict[str, Any]]:
                     "distance": float(distance[j]), "weight": float(share[j]),
                 }
             )  # fmt: skip
-    return out
+    return out, lost
 
 
 def key_statistics(core: Core, forecast: Forecast) -> list[dict[str, Any]]:

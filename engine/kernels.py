@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from engine import mixing, newton
 from engine.compiled import entry_point
-from engine.layout import CENTRE, OBSERVED, SPREAD, STAMP, TIME, VALUE
+from engine.layout import CENTRE, MOVES, OBSERVED, SPREAD, STAMP, TIME, VALUE
 from engine.rules.local import SQUARE_DECAY, forward_layer, scale_input, update_layer
 from memory import neighbours, rates
 
@@ -66,8 +66,8 @@ class Linear(NamedTuple):
 class State(NamedTuple):
     """All that changes while a learner runs.
 
-    tally: (5,) int64 — events observed, labels learned, last label, the one before (−1: none), and a stamp
-        that moves whenever stored events may have changed their slots.
+    tally: (6,) int64 — events observed, labels learned, last label, the one before (−1: none), a stamp
+        that moves whenever another recall could find others, and how often stored events changed their slots.
     plain, random: second-order experts; random_weight, random_offset: the ReLU features of the latter.
     prior: (2, C) float64 class counts decayed over 500 and 5,000 labels; regression: (1, 3)
         count, mean and squared deviations of the target.
@@ -385,15 +385,16 @@ def newton_say(
 ) -> None:
     """The four second-order experts forecast; their inputs stay in `wide` for `newton_learn`."""
     wide[0] = 1.0
-    for r in range(dim.rates):
+    for r in range(dim.plain_rates):
         wide[1 + r] = encoded[r]
+    for r in range(dim.rates):
         query[r] = np.float32(encoded[r])
     stride = dim.plain_stride
     read = max(stride, 1)
     for f in range(dim.features):
         at = dim.rates + f * dim.contexts
         for part in range(stride):
-            wide[1 + dim.rates + f * stride + part] = encoded[at + part]
+            wide[1 + dim.plain_rates + f * stride + part] = encoded[at + part]
         for part in range(read):
             query[dim.rates + f * read + part] = np.float32(encoded[at + part])
     newton.relu_features(weight, offset, query, dim.rates + read * dim.features, wide[dim.plain : dim.random])
@@ -489,8 +490,8 @@ def run(
     """Do FORECAST, OBSERVE and LEARN (those set in `operations`), in this order, for each of n events.
 
     X: (n, F) float64, NaN for missing; times: (n,); keys: (n, fields) rows of the outcome statistics, −1 for
-    unknown; categories likewise; targets, weights: (n,). record: (size,) float64, the kept forecast, read
-    and written; out: (n, C) float64, the forecasts.
+    unknown; categories likewise; targets, weights: (n,); weight 0 teaches nothing. record: (size,) float64,
+    the kept forecast, read and written; out: (n, C) float64, the forecasts.
     """
     state, scratch, dim, settings = bound.state, bound.scratch, bound.dim, bound.settings
     n = times.shape[0]
@@ -506,6 +507,7 @@ def run(
     for row in range(n):
         if forecasting:
             record[STAMP] = tally[4]
+            record[MOVES] = tally[5]
             record[TIME] = float(tally[0]) if math.isnan(times[row]) else times[row]
             record[OBSERVED] = 0.0
             record[CENTRE], record[SPREAD] = 0.0, 1.0
@@ -578,7 +580,7 @@ def run(
             tally[0] += 1
             state.now[0] = max(state.now[0], record[TIME])
             record[OBSERVED] = float(tally[0])
-        if learning:
+        if learning and weights[row] > 0.0:
             weight, target = weights[row], targets[row]
             fresh = int(record[STAMP]) == tally[4]
             for c in range(dim.outputs):

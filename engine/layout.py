@@ -17,9 +17,9 @@ RANDOM_UNITS = 64
 PLAIN_WITH_CONTEXT, PLAIN_WIDEST = 192, 256
 
 # Header of a record: the tally's stamp when it was made, event time, one more than
-# the number under which it was observed (0: not yet), the target's mean and deviation at that time, and the
-# forecast in the target's unit (regression).
-STAMP, TIME, OBSERVED, CENTRE, SPREAD, VALUE = range(6)
+# the number under which it was observed (0: not yet), the target's mean and deviation at that time, the
+# forecast in the target's unit (regression), and how often stored events had changed their slots.
+STAMP, TIME, OBSERVED, CENTRE, SPREAD, VALUE, MOVES = range(7)
 
 
 class Dim(NamedTuple):
@@ -42,6 +42,7 @@ class Dim(NamedTuple):
     keys: int
     categories: int
     plain: int
+    plain_rates: int
     plain_stride: int
     random: int
     at_raw: int
@@ -100,16 +101,24 @@ class Sizes:
         return self.key_columns + self.categories * self.category_horizons * self.rate_columns
 
     @cached_property
+    def plain_rates(self) -> int:
+        """Outcome columns that second-order experts read: all, or none where they alone are too many."""
+        return self.rates if 1 + self.rates <= PLAIN_WIDEST else 0
+
+    @cached_property
     def plain_stride(self) -> int:
         """How second-order experts read a feature: with its context (3), alone (1), or not at all (0)."""
-        if 1 + self.rates + self.contexts * self.features <= PLAIN_WITH_CONTEXT:
+        if 1 + self.plain_rates + self.contexts * self.features <= PLAIN_WITH_CONTEXT:
             return self.contexts
-        return 1 if 1 + self.rates + self.features <= PLAIN_WIDEST else 0
+        return 1 if 1 + self.plain_rates + self.features <= PLAIN_WIDEST else 0
 
     @cached_property
     def plain(self) -> int:
-        """Inputs of the second-order experts: a constant, outcome columns, features."""
-        return 1 + self.rates + self.plain_stride * self.features
+        """Inputs of the second-order experts: a constant, outcome columns, features; at most PLAIN_WIDEST.
+
+        Their covariance has the square of it.
+        """
+        return 1 + self.plain_rates + self.plain_stride * self.features
 
     @cached_property
     def random_inputs(self) -> int:
@@ -172,7 +181,8 @@ class Sizes:
             neighbours=self.neighbours, experts=self.experts, depth=self.depth, width=self.width,
             activation=self.activation, regression=int(self.regression), metric=int(self.metric),
             keys=self.key_cells, categories=self.categories,
-            plain=self.plain, plain_stride=self.plain_stride, random=self.plain + RANDOM_UNITS,
+            plain=self.plain, plain_rates=self.plain_rates, plain_stride=self.plain_stride,
+            random=self.plain + RANDOM_UNITS,
             at_raw=offsets[0], at_rate=offsets[1], at_input=offsets[2], at_slot=offsets[3],
             at_logp=offsets[4], at_each=offsets[5], at_p=offsets[6], record=at,
         )  # fmt: skip
@@ -226,10 +236,11 @@ class Sizes:
         source = np.full(self.plain, -1, np.int64)
         source[0] = 0
         rates = self.rate_source(old)
-        source[1 : 1 + self.rates] = np.where(rates >= 0, 1 + rates, -1)
+        if self.plain_rates and old.plain_rates:
+            source[1 : 1 + self.rates] = np.where(rates >= 0, 1 + rates, -1)
         parts = min(self.plain_stride, old.plain_stride)
         for feature in range(min(self.features, old.features)):
-            at = 1 + self.rates + feature * self.plain_stride
-            was = 1 + old.rates + feature * old.plain_stride
+            at = 1 + self.plain_rates + feature * self.plain_stride
+            was = 1 + old.plain_rates + feature * old.plain_stride
             source[at : at + parts] = was + np.arange(parts)
         return source

@@ -20,7 +20,7 @@ from engine.core import Core
 from engine.encoders.fields import LARGEST, as_float
 from engine.explain import expert_weights, explain
 from engine.forecast import Forecast, pack, unpack
-from engine.names import plain
+from engine.names import plain, storable
 from engine.options import HOUR, Options, key_fields, numbers_of
 
 if TYPE_CHECKING:
@@ -52,9 +52,10 @@ class _Face:
         """A forecast for event x that can be kept until its label comes; changes nothing.
 
         time: the event's, in seconds; without it, events are counted instead.
-        FeatureError (a TypeError) names a field whose value cannot be used.
+        FeatureError (a TypeError) names a field whose value cannot be used; TypeError a field's name or an id
+        that no file can hold: str, int, float, bool and tuples of them are taken.
         """
-        time = _checked_time(time)
+        time, id = _checked_time(time), _checked_id(id)
         with self._lock:
             kept = self._core.forecast(x, id, time)
             state = self._core.state.tally
@@ -68,7 +69,11 @@ class _Face:
             self._core.observe(forecast)
 
     def learn(self, forecast: Forecast, y: Any, w: float = 1.0) -> None:
-        """The label (or number) of a kept forecast came, at once or hours later; w is its weight."""
+        """The label (or number) of a kept forecast came, at once or hours later; w is its weight.
+
+        With w = 0 nothing is learned and `counters()["labels"]` does not count it: the event is observed if
+        it was not, it waits no longer for its label, and a new class gets its column.
+        """
         with self._lock:
             target = self._checked(y)
             self._core.learn(forecast, target, _checked_weight(w))
@@ -76,9 +81,9 @@ class _Face:
     def learn_one(
         self, x: Features, y: Any, w: float = 1.0, *, id: Hashable | None = None, time: float | None = None
     ) -> None:
-        """Forecast, observe and learn one labelled event."""
+        """Forecast, observe and learn one labelled event; with weight w = 0 it is observed alone."""
         with self._lock:
-            target, weight = self._checked(y), _checked_weight(w)
+            target, weight, id = self._checked(y), _checked_weight(w), _checked_id(id)
             kept = self._again(x, _checked_time(time))
             if kept is None:
                 kept = self._core.forecast(x, id, _checked_time(time))
@@ -103,7 +108,7 @@ class _Face:
             return explain(self._core, self._core.forecast(x, None, _checked_time(time)))
 
     def explain(self, forecast: Forecast) -> dict[str, Any]:
-        """The same for a kept forecast, as far as the experiences it recalled are still held."""
+        """The same for a kept forecast; `recalled_lost` counts the experiences that are no longer known."""
         with self._lock:
             return explain(self._core, forecast)
 
@@ -326,12 +331,13 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
 
     def test_then_train(
         self, X: ArrayLike, y: ArrayLike | Sequence[Hashable], *, times: ArrayLike | None = None,
-        w: ArrayLike | None = None,
+        w: ArrayLike | None = None, ids: ArrayLike | Sequence[Hashable] | None = None,
     ) -> F64:  # fmt: skip
         """Row i is forecast, then label i learned, in order: (n, classes) float64.
 
-        X: (n, features) or images; y: (n,) labels; times: (n,) seconds; w: (n,) weights. Columns follow
-        `classes_`; a class not yet seen has 0, and rows before the first label are all 0.
+        X: (n, features) or images; y: (n,) labels; times: (n,) seconds; w: (n,) weights, 0 for a row that is
+        observed and teaches nothing; ids: (n,), kept with what is stored, as `forget` needs them. Columns
+        follow `classes_`; a class not yet seen has 0, and rows before the first label are all 0.
         """
         table = arrays.table(X)
         labels = y.tolist() if isinstance(y, np.ndarray) else list(y)  # type: ignore[arg-type]
@@ -341,7 +347,8 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
             labels = self._checked_all(labels)
             when = arrays.column(times, len(table), "times", math.nan)
             weights = arrays.column(w, len(table), "w", 1.0)
-            out = arrays.test_then_train(self._core, table, labels, when, weights)
+            names = arrays.id_column(ids, len(table))
+            out = arrays.test_then_train(self._core, table, labels, when, weights, names)
             return out[:, : len(self._core.classes)]
 
     def _checked_all(self, labels: list[Any]) -> list[Any]:
@@ -387,6 +394,7 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
             ) from None
         if known:
             return label  # type: ignore[no-any-return]
+        label = storable("the label", label)
         if self._core.classes:
             first = next(iter(self._core.classes))
             if isinstance(first, str) != isinstance(label, str):
@@ -465,9 +473,10 @@ class OnlineRegressor(_Face, base.Regressor):  # type: ignore[misc]
             return arrays.forecasts(self._core, table, when)[:, 0]
 
     def test_then_train(
-        self, X: ArrayLike, y: ArrayLike, *, times: ArrayLike | None = None, w: ArrayLike | None = None
-    ) -> F64:
-        """Row i is forecast, then target i learned, in order: (n,) float64."""
+        self, X: ArrayLike, y: ArrayLike, *, times: ArrayLike | None = None, w: ArrayLike | None = None,
+        ids: ArrayLike | Sequence[Hashable] | None = None,
+    ) -> F64:  # fmt: skip
+        """Row i is forecast, then target i learned, in order: (n,) float64; arguments as OnlineClassifier's."""
         table = arrays.table(X)
         targets = [self._checked(target) for target in (y.tolist() if isinstance(y, np.ndarray) else list(y))]  # type: ignore[arg-type]
         if len(targets) != len(table):
@@ -475,7 +484,8 @@ class OnlineRegressor(_Face, base.Regressor):  # type: ignore[misc]
         with self._lock:
             when = arrays.column(times, len(table), "times", math.nan)
             weights = arrays.column(w, len(table), "w", 1.0)
-            return arrays.test_then_train(self._core, table, targets, when, weights)[:, 0]
+            names = arrays.id_column(ids, len(table))
+            return arrays.test_then_train(self._core, table, targets, when, weights, names)[:, 0]
 
     def _checked(self, y: Any) -> float:
         target = plain(y)
@@ -497,6 +507,10 @@ def _checked_time(time: float | None) -> float | None:
     if value is None or math.isinf(value):
         raise ValueError(f"time is {time!r} of type {type(time).__name__}; expected seconds, finite, or None")
     return None if math.isnan(value) else value
+
+
+def _checked_id(id: Hashable | None) -> Hashable | None:
+    return id if id is None or type(id) is str or type(id) is int else storable("the id", id)
 
 
 def _checked_weight(w: float) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from engine.names import from_json, to_json
+from engine.names import from_json, storable, to_json
 
 KeyField = Hashable
 HOUR = 3600.0
@@ -97,7 +97,7 @@ def key_fields(keys: Any) -> tuple[KeyField, ...]:
     fields = tuple(tuple(key) if isinstance(key, list) else key for key in keys)
     for key in fields:
         try:
-            hash(key)
+            storable("the key", key)
         except TypeError:
             raise ValueError(
                 f"keys holds {key!r} of type {type(key).__name__}; expected field names or tuples of them"

@@ -85,7 +85,7 @@ def make(
         category_rates=rates.allocate(1, np.array(horizons[1]), targets(sizes)),
         prior=z((1, 3) if sizes.regression else (2, c)),
         transition=z((c, c) if sizes.history else (1, 1)),
-        tally=np.array([0, 0, -1, -1, 0], np.int64),
+        tally=np.array([0, 0, -1, -1, 0, 0], np.int64),
         now=z(1),
     )
 
@@ -163,6 +163,13 @@ def widen(memory: neighbours.Neighbours, d: int, events: int, source: NDArray[np
     return fresh
 
 
+def moved(old: neighbours.Neighbours, new: neighbours.Neighbours) -> bool:
+    """Whether an event stands in another slot of a memory than before, or in none."""
+    n = min(len(old.serial), len(new.serial))
+    same = np.array_equal(old.serial[:n], new.serial[:n]) and bool((old.serial[n:] < 0).all())
+    return new is not old and not same
+
+
 def continued(size: int, old: int) -> NDArray[np.int64]:
     """0 … for what was there, −1 for what is new."""
     return np.where(np.arange(size) < old, np.arange(size), -1)
@@ -192,6 +199,7 @@ def grow(state: State, old: Sizes, new: Sizes, seed: int, budget: int,
     units = old.plain + np.arange(RANDOM_UNITS)
     tally = state.tally.copy()
     tally[4] += 1
+    tally[5] += moved(state.near, near) or moved(state.context, context)
 
     def reclassed(table: rates.Rates) -> rates.Rates:
         return table._replace(total=spread(table.total, columns, 2))

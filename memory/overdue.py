@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from memory.rates import Rates, overdue
 
 PATIENCE = 1.05
 LIMIT = 50_000
+SPARE = 64
 STEADY = 5
 STEP_LIMIT = 0.25
 SHORTEST = 1e-3
@@ -25,16 +27,22 @@ SHORTEST = 1e-3
 class Overdue:
     """Which observed events still wait for their label, and since when they are overdue.
 
-    Events are named by the number under which they were observed. All of it is plain Python and small;
-    `snapshot` and `restore` keep it.
+    Events are named by the number under which they were observed; at most `LIMIT` wait, the oldest gives way.
+    All of it is plain Python and small; `snapshot` and `restore` keep it.
     """
 
     def __init__(self, fields: int) -> None:
-        self.waiting: dict[int, tuple[float, tuple[int, ...], bool]] = {}
+        self.waiting: OrderedDict[int, tuple[float, tuple[int, ...], bool]] = OrderedDict()
         self.due: list[tuple[float, int]] = []
         self.delays: dict[int, list[float]] = {}
         self.error = [[0.0, 0.0] for _ in range(fields)]
         self.everywhere = [0.0, 0.0]
+
+    def next_due(self) -> float:
+        """The time after which a further event is overdue; infinite while none will be."""
+        while self.due and self.due[0][1] not in self.waiting:
+            heapq.heappop(self.due)
+        return self.due[0][0] if self.due else math.inf
 
     def advance(self, table: Rates, outputs: int, now: float) -> None:
         """Count in what has become overdue by `now`."""
@@ -49,12 +57,12 @@ class Overdue:
                     overdue(table, row, when, outputs, 1.0)
             self.waiting[number] = (when, rows, True)
 
-    def arrive(self, number: int, when: float, rows: Sequence[int]) -> None:
+    def arrive(self, table: Rates, outputs: int, number: int, when: float, rows: Sequence[int]) -> None:
         """Event `number` of time `when` happened; rows: of its key values, −1 where one is missing."""
         rows = tuple(int(row) for row in rows)
         self.waiting[number] = (when, rows, False)
         if len(self.waiting) > LIMIT:
-            del self.waiting[next(iter(self.waiting))]
+            self.drop(table, outputs, next(iter(self.waiting)))
         best = -1
         for field, row in enumerate(rows):
             known = row >= 0 and row in self.delays
@@ -62,6 +70,9 @@ class Overdue:
                 best = field
         if best >= 0:
             heapq.heappush(self.due, (when + PATIENCE * math.exp(self._expected(rows[best])), number))
+        if len(self.due) > 2 * len(self.waiting) + SPARE:  # most of these labels came in time
+            self.due = [entry for entry in self.due if entry[1] in self.waiting]
+            heapq.heapify(self.due)
 
     def _expected(self, row: int) -> float:
         n, mean = self.delays.get(row, (0.0, 0.0))
@@ -72,14 +83,10 @@ class Overdue:
 
         The caller leaves out labels that came before any later event: they say nothing about delays.
         """
-        held = self.waiting.pop(number, None)
+        held = self.drop(table, outputs, number)
         if held is None:
             return
-        when, rows, counted = held
-        if counted:
-            for row in rows:
-                if row >= 0:
-                    overdue(table, row, when, outputs, -1.0)
+        when, rows = held
         delay = math.log(max(now - when, SHORTEST))
         self.everywhere[0] += 1.0
         self.everywhere[1] += (delay - self.everywhere[1]) / min(self.everywhere[0], 1_000.0)
@@ -96,6 +103,18 @@ class Overdue:
                 step = min(max(step, -STEP_LIMIT), STEP_LIMIT)
             known[1] += step / min(known[0], 50.0)
 
+    def drop(self, table: Rates, outputs: int, number: int) -> tuple[float, tuple[int, ...]] | None:
+        """Event `number` waits no longer and counts no more as overdue; its time and rows, if it waited."""
+        held = self.waiting.pop(number, None)
+        if held is None:
+            return None
+        when, rows, counted = held
+        if counted:
+            for row in rows:
+                if row >= 0:
+                    overdue(table, row, when, outputs, -1.0)
+        return when, rows
+
     def snapshot(self) -> dict[str, Any]:
         """JSON-able content."""
         return {
@@ -108,7 +127,9 @@ class Overdue:
 
     def restore(self, content: dict[str, Any]) -> None:
         """Become what `snapshot` described."""
-        self.waiting = {n: (when, tuple(rows), counted) for n, when, rows, counted in content["waiting"]}
+        self.waiting = OrderedDict(
+            (n, (when, tuple(rows), counted)) for n, when, rows, counted in content["waiting"]
+        )
         self.due = [(when, number) for when, number in content["due"]]
         self.delays = {row: [n, mean] for row, n, mean in content["delays"]}
         self.error = [list(entry) for entry in content["error"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import decimal
 import math
 from fractions import Fraction
 from pathlib import Path
@@ -234,6 +235,55 @@ def test_a_label_that_cannot_be_hashed_is_refused_by_value_and_type(label: Any) 
     assert contents(model) == before
 
 
+UNSTORABLE = [
+    b"bytes", 1j, datetime.date(2024, 1, 1), frozenset({1}), object(), np.datetime64("2024-01-01", "D"),
+    ("a", b"b"), ("a", float("nan")), decimal.Decimal("0.1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", UNSTORABLE, ids=lambda v: type(v).__name__)
+def test_what_no_file_could_hold_is_refused_where_it_comes_in(value: Any, tmp_path: Path) -> None:
+    model = classifier(keys=("k",))
+    model.learn_one({"a": 1.0, "k": "x"}, 1, id="first")
+    kept = model.forecast_one({"a": 1.0})
+    before = contents(model)
+    calls: dict[str, Any] = {
+        "label .learn": lambda: model.learn(kept, value),
+        "label .learn_one": lambda: model.learn_one({"a": 1.0}, value),
+        "label .test_then_train": lambda: model.test_then_train(np.ones((2, 1)), [1, value]),
+        "id .test_then_train": lambda: model.test_then_train(np.ones((2, 1)), [1, 1], ids=["a", value]),
+        "id .forecast_one": lambda: model.forecast_one({"a": 1.0}, id=value),
+        "id .learn_one": lambda: model.learn_one({"a": 1.0}, 1, id=value),
+        "name of a feature .forecast_one": lambda: model.forecast_one({value: 1.0}),
+        "name of a feature .learn_one": lambda: model.learn_one({value: "text", "a": 1.0}, 1),
+    }
+    for what, call in calls.items():
+        with pytest.raises(
+            TypeError, match=rf"^the {what.split(' .')[0]} is .* of type .*; expected a str, int"
+        ):
+            call()
+    with pytest.raises(TypeError, match="'k'"):
+        model.learn_one({"k": value}, 1)
+    with pytest.raises(ValueError, match=r"^keys holds .*expected field names"):
+        OnlineRegressor(keys=(value,))
+    assert contents(model) == before
+    model.save(tmp_path / "model")
+
+
+@pytest.mark.parametrize("id", [float("nan"), np.float64("nan"), [1], {"a": 1}])
+def test_an_id_that_is_not_equal_to_itself_or_not_hashable_is_refused(id: Any) -> None:
+    with pytest.raises(TypeError, match=r"^the id is .*no NaN"):
+        regressor().learn_one({"a": 1.0}, 1.0, id=id)
+
+
+def test_ids_of_numpy_become_pythons_own() -> None:
+    model = classifier()
+    kept = model.forecast_one({"a": 1.0}, id=np.int64(4))
+    assert type(kept.id) is int
+    model.learn(kept, "a")
+    assert model.forget(4) == 1
+
+
 def test_a_label_of_another_type_is_refused_by_value_and_type() -> None:
     model = trained()
     with pytest.raises(TypeError, match=r"'one' is of type str.*of type int"):
@@ -385,6 +435,8 @@ def test_lengths_that_do_not_fit_are_refused_with_both() -> None:
             model.test_then_train(X, [1, 0, 1], times=[1.0, 2.0])
         with pytest.raises(ValueError, match=r"w has shape \(3, 1\)"):
             model.test_then_train(X, [1, 0, 1], w=np.ones((3, 1)))
+        with pytest.raises(ValueError, match=r"ids has 2 .*X has 3 rows"):
+            model.test_then_train(X, [1, 0, 1], ids=["a", "b"])
         assert model.counters()["labels"] == 0
 
 

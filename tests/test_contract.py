@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import OnlineClassifier, OnlineRegressor, arrays, kernels
+from engine import OnlineClassifier, OnlineRegressor, arrays, kernels, state
 from tests.small_models import as_array, classifier, contents, finite, one_by_one, regressor, row, streams
 
 
@@ -128,7 +128,7 @@ def test_arrays_in_any_chunks_and_dicts_give_the_same_forecasts_to_the_bit(
     assert a.classes_ == b.classes_
     assert whole.tobytes() == singly.tobytes()
     assert contents(a)["tally"] == contents(b)["tally"]
-    spare = {"meta", "key_rates.total", "key_rates.time"}  # how much room is kept ready may differ
+    spare = {"key_rates.total", "key_rates.time"}  # how much room is kept ready may differ
     assert {k: v for k, v in contents(a).items() if k not in spare} == {
         k: v for k, v in contents(b).items() if k not in spare
     }
@@ -168,6 +168,80 @@ def test_a_regressors_arrays_in_any_chunks_and_dicts_agree_to_the_bit(
     ]
     assert np.concatenate(parts).tobytes() == whole.tobytes()
     assert c.predict(X, times=times).tobytes() == b.predict(X, times=times).tobytes()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    parts=st.lists(
+        st.one_of(st.integers(1, 300), st.tuples(st.integers(0, 60), st.integers(0, 60))), max_size=8
+    ),
+    keys=st.sampled_from([None, (0,)]),
+    known=st.sampled_from(["ids", "times", "both", "neither"]),
+    wide=st.booleans(),
+)
+def test_arrays_keep_id_time_and_keys_of_every_stored_event_as_single_events_do(
+    parts: list[Any], keys: Any, known: str, wide: bool
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state, "NEAR_EVENTS", 256)
+        patch.setattr(state, "CONTEXT_EVENTS", 128)
+        patch.setattr(arrays, "CHUNK", 150)
+        budget = 1 << 20
+        a, b = (classifier(layers=1, width=2, keys=keys, memory_budget=budget) for _ in range(2))
+        i = 0
+        for part in parts:
+            if isinstance(part, tuple):
+                assert a.forget(part[0]) == b.forget(part[0])
+                continue
+            n = np.arange(i, i + part)
+            i += part
+            X = np.column_stack([n % 5, n % 7]).astype(float)
+            ids = [int(j) % 61 if j % 4 else None for j in n] if known in ("ids", "both") else None
+            times = np.where(n % 3, 10.0 * n, np.nan) if known in ("times", "both") else None
+            w = (n % 11 > 0).astype(float)
+            a.test_then_train(X, n % 2, times=times, w=w, ids=ids)
+            for j, at in enumerate(n):
+                when = None if times is None or np.isnan(times[j]) else float(times[j])
+                b.learn_one(row(X[j]), int(at) % 2, w[j], id=ids and ids[j], time=when)
+            if wide:  # a window that shrinks
+                for model in (a, b):
+                    model.learn_one({f"n{k}": 1.0 for k in range(1_400)}, 0, id="wide")
+        assert a.state()[1] == b.state()[1]
+        stored = {int(s) for s in a.state()[0]["near.serial"] if s >= 0}
+        found = {e[0] for e in a.state()[1]["experience"]}
+        assert found <= stored
+        if keys:
+            assert found == stored
+        if known in ("ids", "both"):
+            before = a.counters()["experiences"]
+            assert before == sum(a.forget(j) for j in [*range(61), "wide"]) + a.counters()["experiences"]
+            assert all(e["id"] is None for e in a.explain_one({0: 1.0, 1: 1.0})["recalled"])
+
+
+def test_events_learned_from_arrays_are_explained_and_forgotten_by_id() -> None:
+    model = classifier(keys=(0,))
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(50, 2)).round(), rng.integers(0, 2, 50)
+    model.test_then_train(X, y, times=60.0 * np.arange(50.0), ids=np.arange(100, 150))
+    recalled = model.explain_one(row(X[7]), time=3_000.0)["recalled"]
+    assert recalled
+    for found in recalled:
+        i = found["id"] - 100
+        assert found["time"] == 60.0 * i
+        assert found["keys"] == [X[i, 0]]
+        assert found["label"] == y[i]
+    assert model.forget(107) == 1
+    assert model.counters()["experiences"] == 49
+    numbers = regressor()
+    numbers.test_then_train(X, y, ids=[f"row {i}" for i in range(50)])
+    assert numbers.forget("row 3") == 1
+
+
+def test_where_nothing_is_known_of_events_arrays_keep_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = classifier()
+    monkeypatch.setattr(arrays, "experiences", None)  # would fail if called
+    model.test_then_train(np.random.default_rng(0).normal(size=(300, 2)), np.arange(300) % 2)
+    assert model.state()[1]["experience"] == []
 
 
 def test_the_length_of_inner_chunks_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -482,6 +556,78 @@ def test_what_is_explained_is_what_was_answered() -> None:
     assert sum(share.values()) == pytest.approx(1.0)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    make=st.sampled_from([classifier, regressor]),
+    steps=st.lists(
+        st.sampled_from(["learn", "many", "keep", "forget", "feature", "class", "wide"]), max_size=14
+    ),
+    seed=st.integers(0, 99),
+)
+def test_a_kept_forecast_never_names_an_experience_that_it_did_not_recall(
+    make: Any, steps: list[str], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    kept: list[tuple[Any, set[Any]]] = []
+    names = ("memory", "id", "learned_as", "label", "distance")
+    i = 0
+
+    def named(entries: list[dict[str, Any]]) -> set[Any]:
+        return {tuple(entry[name] for name in names) for entry in entries}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state, "NEAR_EVENTS", 256)
+        patch.setattr(state, "CONTEXT_EVENTS", 128)
+        model = make(layers=1, width=2, memory_budget=1 << 20)
+
+        def learn(n: int, **more: float) -> None:
+            nonlocal i
+            for a in rng.normal(size=n).tolist():
+                model.learn_one({"a": a} | more, int(a > 0), id=i)
+                i += 1
+
+        learn(40)
+        for step in ["keep", *steps, "keep"]:
+            if step == "keep":
+                forecast = model.forecast_one({"a": float(rng.normal())})
+                found = model.explain(forecast)
+                assert found["recalled_lost"] == 0
+                kept.append((forecast, named(found["recalled"])))
+            elif step == "forget":
+                assert model.forget(i - 10) <= 1
+            elif step == "class":
+                model.learn_one({"a": 0.0}, 2 + i, id=i)
+                i += 1
+            elif step == "wide":
+                learn(1, **{f"wide {k}": 1.0 for k in range(1_400)})
+            else:
+                learn(
+                    *{"learn": (3,), "many": (150,), "feature": (1,)}[step],
+                    **({f"f{i}": 1.0} if step == "feature" else {}),
+                )
+            for forecast, known in kept:
+                found = model.explain(forecast)
+                assert named(found["recalled"]) <= known
+                assert len(found["recalled"]) + found["recalled_lost"] == len(known) == 24
+        if not set(steps) & {"forget", "many", "wide"}:
+            model.learn(kept[0][0], 1)
+            assert model.explain(kept[0][0])["recalled_lost"] == 0
+
+
+def test_after_forgetting_a_kept_forecast_says_that_its_experiences_are_no_longer_known() -> None:
+    model = classifier()
+    for i in range(40):
+        model.learn_one({"a": float(i % 7)}, i % 2, id=i)
+    kept = model.forecast_one({"a": 3.0})
+    assert model.forget("nobody") == 0
+    assert len(model.explain(kept)["recalled"]) == 24
+    assert model.forget(5) == 1
+    assert model.explain(kept)["recalled"] == []
+    assert model.explain(kept)["recalled_lost"] == 24
+    again = type(model).from_state(*model.state())
+    assert again.explain(again.unpack(*model.pack([kept]))[0])["recalled_lost"] == 24
+
+
 @pytest.mark.parametrize("make", [classifier, regressor])
 def test_calls_from_several_threads_are_serialised(make: Any) -> None:
     model = make(keys=("colour",))
@@ -538,6 +684,42 @@ def test_a_weight_of_zero_teaches_no_weights_and_a_weight_of_two_teaches_more() 
         if np.abs(one[name] - before[name]).max() > 0:
             assert np.abs(two[name] - before[name]).sum() > 1.3 * np.abs(one[name] - before[name]).sum(), name
     assert not np.array_equal(one["fast.W"], before["fast.W"])
+
+
+@pytest.mark.parametrize("make", [classifier, regressor])
+@pytest.mark.parametrize("history", [False, True])
+def test_a_label_of_weight_zero_teaches_nothing_its_event_is_observed(make: Any, history: bool) -> None:
+    a, b, c = (make(keys=("colour",), label_history=history) for _ in range(3))
+    late: dict[int, Any] = {}
+    for i, (x, y) in enumerate(colours(80)):
+        target = y if make is classifier else float(len(y))
+        w = 0.0 if i >= 20 and i % 3 else 1.0
+        a.learn_one(x, target, w, id=i, time=60.0 * i)
+        kept, late[i] = (m.forecast_one(x, id=i, time=60.0 * i) for m in (b, c))
+        b.observe(kept)
+        c.observe(late[i])
+        if w:
+            b.learn(kept, target)
+            c.learn(late[i], target)
+    assert a.counters()["events"] == 80
+    assert a.counters()["labels"] == a.counters()["experiences"] == 40
+    for i, kept in late.items():
+        if i >= 20 and i % 3:
+            c.learn(kept, target, 0.0)
+    b._core.overdue.waiting.clear()  # there these labels are still awaited
+    assert contents(a) == contents(b) == contents(c)
+
+
+def test_a_new_class_of_weight_zero_gets_its_column_and_no_more() -> None:
+    a, b = classifier(), classifier()
+    X = np.arange(12.0).reshape(6, 2)
+    y, w = ["b", "a", "c", "a", "d", "b"], np.array([0.0, 1.0, 0.0, 1.0, 0.0, 0.0])
+    whole = a.test_then_train(X, y, w=w)
+    assert whole.tobytes() == as_array(one_by_one(b, X, y, w=w), b.classes_).tobytes()
+    assert contents(a) == contents(b)
+    assert a.classes_ == ("b", "a", "c", "d")
+    assert a.counters()["labels"] == a.counters()["experiences"] == 2
+    assert a.predict_one({0: 6.0, 1: 7.0}) == "a"
 
 
 def test_a_weight_in_arrays_is_the_weight_of_learn_one() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine import state
-from engine.layout import NEIGHBOUR_EXPERTS, Sizes
+from engine.layout import NEIGHBOUR_EXPERTS, PLAIN_WIDEST, Sizes
 from memory import neighbours
 from tests.small_models import classifier, finite, regressor
 
@@ -48,7 +48,7 @@ def grown(draw: st.DrawFn) -> tuple[Sizes, Sizes]:
     old = sizes(
         features=draw(st.integers(0, 12)),
         outputs=1 if regression else draw(st.sampled_from([1, 2, 3, 5, 31, 32])),
-        keys=draw(st.integers(0, 2)),
+        keys=draw(st.integers(0, 3)),
         categories=draw(st.integers(0, 2)),
         contexts=draw(st.sampled_from([1, 3])),
         recall=draw(st.booleans()),
@@ -115,9 +115,9 @@ def test_the_plain_inputs_keep_the_constant_and_what_of_a_feature_is_still_read(
 
     def named(s: Sizes) -> list[Any]:
         features = [("x", f, part) for f in range(s.features) for part in range(s.plain_stride)]
-        return [("constant",), *named_rates(s), *features]
+        return [("constant",), *(named_rates(s) if s.plain_rates else []), *features]
 
-    assert new.plain == len(named(new))
+    assert new.plain == len(named(new)) <= PLAIN_WIDEST
     assert new.plain_source(old).tolist() == expected(named(new), named(old))
 
 
@@ -283,6 +283,24 @@ def test_a_class_that_appears_keeps_what_was_known_of_the_others() -> None:
     after = model.predict_proba_one(events[3][0])
     assert max(before, key=lambda label: before[label]) == max(after, key=lambda label: after[label])
     assert after[2] < 0.3
+    assert finite(model)
+
+
+def test_thirty_classes_with_three_keys_keep_the_second_order_experts_small() -> None:
+    model = classifier(keys=("a", "b", ("a", "b")))
+    rng = np.random.default_rng(0)
+    right, widths = 0, []
+    for i in range(900):
+        label = int(rng.integers(min(2 + i // 20, 36)))
+        x = {"a": label % 6, "b": label // 6, "noise": float(rng.normal())}
+        right += i >= 600 and model.predict_one(x) == label
+        model.learn_one(x, label, time=60.0 * i)
+        widths.append(model.state()[0]["plain.weight"].shape[2])
+    assert max(widths) <= PLAIN_WIDEST
+    assert max(widths[:200]) > 200  # every outcome column of up to 12 classes
+    assert widths[500] == 1 + 3 * 3  # none of 27 classes, features with their context
+    assert widths[-1] == 1 + 4 * 4 * 3 + 3 * 3  # past 32 classes the counts alone are left
+    assert right > 200
     assert finite(model)
 
 

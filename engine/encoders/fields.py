@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.names import from_json, plain, to_json
+from engine.names import from_json, plain, storable, to_json
 
 ONE_HOT = 32
 OFTEN = 10
@@ -123,6 +123,8 @@ class Fields:
     def _place(self, encoded: Encoded, name: Hashable, value: Any) -> None:
         if value is None:
             return
+        if type(name) is not str and type(name) is not int:
+            storable("the name of a feature", name)
         if isinstance(value, (bool, np.bool_, numbers.Real, np.floating, np.integer)):
             self._put(encoded, (name, None), as_float(value))
         elif isinstance(value, str):
