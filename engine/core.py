@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from engine import compiled, forecast, kernels, state
 from engine.encoders.fields import Encoded, Fields, row_of
 from engine.forecast import Forecast
-from engine.kernels import FORECAST, LEARN, OBSERVE, Settings
+from engine.kernels import FORECAST, LEARN, OBSERVE, WARM, Settings
 from engine.layout import OBSERVED, Sizes
 from engine.names import from_json, plain, to_json
 from engine.options import Options
@@ -59,28 +59,33 @@ class Core:
             float(self.options.rate), float(self.options.slow_rate), float(self.options.linear_rate)
         )
         self._bound: tuple[Any, Any] = (None, None)
+        self._warm: F64 | None = None
+        self._labels = tuple(self.classes)
+        self._X = np.zeros((1, self.sizes.features))
         self._out = np.zeros((1, self.sizes.outputs))
+        self._nobody = np.full(self.sizes.key_cells, -1, np.int64)
+        self._nothing = np.full(self.sizes.categories, -1, np.int64)
+        self._single = [np.zeros(1) for _ in range(3)]
 
     # -- events ---------------------------------------------------------------------------------------------
 
     def forecast(self, x: Mapping[Hashable, Any], id: Hashable | None, time: float | None) -> Forecast:
         """What is expected for x, kept with all it was made from."""
-        encoded = self.fields.encode(x)
-        keys = self.key_values(x)
-        return self._forecast(encoded, keys, id, time)
+        return self.forecast_encoded(self.fields.encode(x), self.key_values(x), id, time)
 
-    def _forecast(
+    def forecast_encoded(
         self, encoded: Encoded, keys: tuple[Hashable, ...], id: Hashable | None, time: float | None
     ) -> Forecast:
+        """The same for an event whose fields stand in slots; `encoded` becomes part of the forecast."""
         record = np.zeros(self.dim.record)
         kept = Forecast(
-            id=id, time=time, version=int(self.state.tally[1]), labels=tuple(self.classes), record=record,
-            sizes=self.sizes, keys=keys, categories=dict(encoded.categories), unknown=dict(encoded.unknown),
-            infinite=encoded.bad,
+            id, time, int(self.state.tally[1]), self._labels, record, self.sizes, keys, encoded.categories,
+            encoded.unknown, encoded.bad,
         )  # fmt: skip
+        self._X[0] = encoded.values
         self._run(
-            FORECAST, encoded.values[None, :], math.nan if time is None else time,
-            self._key_rows(keys, admit=False), self.fields.rows(encoded.categories, admit=False), record,
+            FORECAST, math.nan if time is None else time, self._key_rows(keys, admit=False),
+            self._category_rows(encoded.categories, admit=False), record,
         )  # fmt: skip
         return kept
 
@@ -89,8 +94,7 @@ class Core:
         if not kept.observed:
             keys, categories = self._admit(kept)
             self._advance(kept, keys)
-            raw = kept.record[self.dim.at_raw : self.dim.at_rate]
-            self._run(OBSERVE, raw[None, :], kept.now, keys, categories, kept.record)
+            self._run(OBSERVE, kept.now, keys, categories, kept.record)
             if len(keys):  # from now on the label of this event is awaited
                 number = int(kept.record[OBSERVED]) - 1
                 self.overdue.arrive(self.state.key_rates, self.sizes.outputs, number, kept.now, keys.tolist())
@@ -102,21 +106,24 @@ class Core:
             fields.admit(unknown, kept.categories)
             self._resize(features=fields.size, categories=len(fields.category_fields))
         forecast.relay(kept, self.sizes)
-        raw = kept.record[self.dim.at_raw : self.dim.at_rate]
-        for slot, value in unknown.items():
-            at = fields.slots.get(slot)
-            if at is None:
-                self.counts["hashed_names"] += 1
-            else:
-                raw[at] = value
-        kept.unknown = {}
+        if unknown:
+            raw = kept.record[self.dim.at_raw : self.dim.at_rate]
+            for slot, value in unknown.items():
+                at = fields.slots.get(slot)
+                if at is None:
+                    self.counts["hashed_names"] += 1
+                else:
+                    raw[at] = value
+            kept.unknown = {}
+            self._warm = None
         self.counts["infinite_values"] += kept.infinite
         return self._rows(kept)
 
     def _rows(self, kept: Forecast) -> tuple[I64, I64]:
         keys = self._key_rows(kept.keys, admit=True)
-        categories = self.fields.rows(kept.categories, admit=True)
-        self._make_rows()
+        categories = self._category_rows(kept.categories, admit=True)
+        if kept.keys or kept.categories:
+            self._make_rows()
         return keys, categories
 
     def _advance(self, kept: Forecast, keys: I64) -> None:
@@ -149,10 +156,7 @@ class Core:
         if len(keys) and kept.observed:
             self._end_wait(kept)
         self.keep([(kept.id, kept.time, kept.keys)])
-        self._run(
-            operations, kept.record[self.dim.at_raw : self.dim.at_rate][None, :], kept.now, keys, categories,
-            kept.record, number, weight,
-        )  # fmt: skip
+        self._run(operations, kept.now, keys, categories, kept.record, number, weight)
 
     def _end_wait(self, kept: Forecast) -> None:
         """The label of this event came: it is no longer awaited, and its delay is learned.
@@ -172,18 +176,31 @@ class Core:
         index = self.classes.get(target)
         if index is None:
             index = self.classes[target] = len(self.classes)
+            self._labels = tuple(self.classes)
             if index >= self.sizes.outputs:
                 self._resize(outputs=index + 1)
         return float(index)
 
     def _run(
-        self, operations: int, X: F64, time: float, keys: I64, categories: I64, record: F64,
+        self, operations: int, time: float, keys: I64, categories: I64, record: F64,
         target: float = 0.0, weight: float = 1.0,
     ) -> None:  # fmt: skip
+        """One event through the kernels; FORECAST reads its values from self._X.
+
+        A label that comes before the kernels were asked anything else finds the layers as they spoke.
+        """
+        times, targets, weights = self._single
+        times[0], targets[0], weights[0] = time, target, weight
+        if operations & LEARN and self._warm is record:
+            operations |= WARM
         kernel()(
-            operations, self._bind(), X, np.array([time]),
-            keys[None, :], categories[None, :], np.array([target]), np.array([weight]), record, self._out,
+            operations, self._bind(), self._X, times, keys[None, :], categories[None, :], targets, weights,
+            record, self._out,
         )  # fmt: skip
+        if operations & FORECAST:
+            self._warm = record
+        elif operations & LEARN:
+            self._warm = None
 
     def _bind(self) -> Any:
         if self._bound[0] is not self.state:
@@ -197,6 +214,7 @@ class Core:
     ) -> F64:
         """The same operations for every row of X in order; (n, outputs) forecasts."""
         n = len(X)
+        self._warm = None
         out = np.zeros((n, self.sizes.outputs))
         record = np.zeros(self.dim.record)
         kernel()(operations, self._bind(), X, times, keys, categories, targets, weights, record, out)
@@ -214,18 +232,25 @@ class Core:
 
     def key_values(self, x: Mapping[Hashable, Any]) -> tuple[Hashable, ...]:
         """The values of the key fields in one event; None where one is missing."""
+        if not self.options.keys:
+            return ()
         return tuple(
             tuple(_key_part(x, part) for part in key) if isinstance(key, tuple) else _key_part(x, key)
             for key in self.options.keys
         )
 
     def _key_rows(self, values: tuple[Hashable, ...], *, admit: bool) -> I64:
+        if not values:
+            return self._nobody
         out = np.full(self.sizes.key_cells, -1, np.int64)
         out[:1] = 0  # what all events share
         for i, value in enumerate(values):
             if value is not None and not (isinstance(value, tuple) and None in value):
                 out[1 + i] = row_of(self.key_rows, (i, value), admit=admit)
         return out
+
+    def _category_rows(self, categories: Mapping[Hashable, str], *, admit: bool) -> I64:
+        return self.fields.rows(categories, admit=admit) if categories else self._nothing
 
     def _make_rows(self) -> None:
         keys, categories = len(self.key_rows) + 1, len(self.fields.category_rows) + 1
@@ -254,6 +279,8 @@ class Core:
 
     def keep(self, events: Sequence[Kept]) -> None:
         """Id, time and keys of events about to be learned, in order; those they take the place of go."""
+        if not self.experience and all(event == NOTHING for event in events):
+            return
         near = self.state.near  # holds all that the context memory holds, and more
         first, slots = int(self.state.tally[1]), near.serial.shape[0]
         if self.experience:

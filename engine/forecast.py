@@ -56,7 +56,9 @@ class Forecast:
     @property
     def proba(self) -> dict[Hashable, float]:
         """Label → probability; {} before the first label."""
-        return dict(zip(self.labels, self.probabilities.tolist(), strict=True))
+        at = self.sizes.dim.at_p
+        labels = self.labels
+        return dict(zip(labels, self.record[at : at + len(labels)].tolist(), strict=True))
 
     @property
     def value(self) -> float:
@@ -92,11 +94,11 @@ class Forecast:
 
 def relay(forecast: Forecast, new: Sizes) -> None:
     """Bring a kept forecast to a learner's present sizes: new names are missing, new classes improbable."""
+    old = forecast.sizes
+    if old is new or old == new:
+        return
     from engine.mixing import FLOOR
 
-    old = forecast.sizes
-    if old == new:
-        return
     a, b = old.dim, new.dim
     record = np.zeros(b.record)
     source = forecast.record

@@ -20,7 +20,7 @@ from engine.layout import CENTRE, MOVES, OBSERVED, SPREAD, STAMP, TIME, VALUE
 from engine.rules.local import SQUARE_DECAY, forward_layer, scale_input, update_layer
 from memory import neighbours, rates
 
-FORECAST, OBSERVE, LEARN = 1, 2, 4
+FORECAST, OBSERVE, LEARN, WARM = 1, 2, 4, 8
 CLIP = 4.0
 SHORT, LONG = 2.0, 24.0
 PRIOR_DECAY, SLOW_PRIOR_DECAY = 500.0, 5_000.0
@@ -489,6 +489,8 @@ def run(
 ) -> None:  # fmt: skip
     """Do FORECAST, OBSERVE and LEARN (those set in `operations`), in this order, for each of n events.
 
+    WARM says that the layers stand in scratch as they spoke in this record's forecast.
+
     X: (n, F) float64, NaN for missing; times: (n,); keys: (n, fields) rows of the outcome statistics, −1 for
     unknown; categories likewise; targets, weights: (n,); weight 0 teaches nothing. record: (size,) float64,
     the kept forecast, read and written; out: (n, C) float64, the forecasts.
@@ -541,7 +543,7 @@ def run(
                 say(logp, regression, 3 + said, values)
                 remind(dim, 2 + said, values, record)
             simple_experts(state.prior[0], state.transition, tally[2], dim, record, scratch.soft, logp)
-        if forecasting or learning:
+        if forecasting or (learning and operations & WARM == 0):
             for i in range(dim.inputs):
                 scratch.x[i] = np.float32(record[dim.at_input + i])
             if settings.fast_rate > 0.0:

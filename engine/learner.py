@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 F64 = NDArray[np.float64]
 Features = Mapping[Hashable, Any]
-_CHANGEABLE = (np.ndarray, list, tuple)  # may hold other numbers by the time the label comes
 
 
 class _Face:
@@ -45,6 +44,7 @@ class _Face:
         self._core = core or Core(Options(**options), regression=self._regression)
         self._lock = threading.RLock()
         self._last: tuple[Any, Any, Any, Any, Forecast] | None = None
+        self._shared = False
 
     # -- one event at a time --------------------------------------------------------------------------------
 
@@ -55,13 +55,19 @@ class _Face:
         FeatureError (a TypeError) names a field whose value cannot be used; TypeError a field's name or an id
         that no file can hold: str, int, float, bool and tuples of them are taken.
         """
-        time, id = _checked_time(time), _checked_id(id)
         with self._lock:
-            kept = self._core.forecast(x, id, time)
-            state = self._core.state.tally
-            known = None if any(isinstance(value, _CHANGEABLE) for value in x.values()) else dict(x)
-            self._last = (known, time, int(state[4]), int(state[0]), kept)
+            kept = self._ask(x, _checked_id(id), _checked_time(time))
+            self._shared = True
             return kept
+
+    def _ask(self, x: Features, id: Hashable | None, time: float | None) -> Forecast:
+        core = self._core
+        encoded = core.fields.encode(x)
+        kept = core.forecast_encoded(encoded, core.key_values(x), id, time)
+        events, _, _, _, stamp, *_ = core.state.tally.tolist()
+        self._last = None if encoded.fleeting else (dict(x), time, stamp, events, kept)
+        self._shared = False
+        return kept
 
     def observe(self, forecast: Forecast) -> None:
         """The event of a kept forecast happened: encoders and label-free context advance. Once per event."""
@@ -84,11 +90,14 @@ class _Face:
         """Forecast, observe and learn one labelled event; with weight w = 0 it is observed alone."""
         with self._lock:
             target, weight, id = self._checked(y), _checked_weight(w), _checked_id(id)
-            kept = self._again(x, _checked_time(time))
+            time = _checked_time(time)
+            kept = self._again(x, time)
             if kept is None:
-                kept = self._core.forecast(x, id, _checked_time(time))
-            else:  # the one that was handed out stays as it is
+                kept = self._core.forecast(x, id, time)
+            elif self._shared:  # the one that was handed out stays as it is
                 kept = replace(kept, id=id, record=kept.record.copy())
+            else:
+                kept.id = id
             self._last = None
             self._core.learn(kept, target, weight)
 
@@ -97,10 +106,9 @@ class _Face:
         if self._last is None:
             return None
         known, when, stamp, seen, kept = self._last
-        state = self._core.state.tally
-        if stamp != state[4] or seen != state[0] or when != time or kept.sizes != self._core.sizes:
-            return None
-        return kept if known is not None and known == x and not kept.observed else None
+        events, _, _, _, now, *_ = self._core.state.tally.tolist()
+        same = stamp == now and seen == events and when == time and kept.sizes is self._core.sizes
+        return kept if same and known == x and not kept.observed else None
 
     def explain_one(self, x: Features, time: float | None = None) -> dict[str, Any]:
         """What a forecast for x rests on: experts with weights, recalled experiences, outcome statistics."""
@@ -315,11 +323,13 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
 
     def predict_proba_one(self, x: Features, **known: Any) -> dict[Hashable, float]:
         """Label → probability, sums to 1; {} before the first label. `time=` may be given."""
-        return self.forecast_one(x, **known).proba
+        with self._lock:
+            return self._ask(x, **_asked(**known)).proba
 
     def predict_one(self, x: Features, **known: Any) -> Hashable | None:
         """The most probable label, the first seen among equals; None before the first label."""
-        kept = self.forecast_one(x, **known)
+        with self._lock:
+            kept = self._ask(x, **_asked(**known))
         return kept.labels[int(np.argmax(kept.probabilities))] if kept.labels else None
 
     def predict_proba(self, X: ArrayLike, *, times: ArrayLike | None = None) -> F64:
@@ -463,7 +473,8 @@ class OnlineRegressor(_Face, base.Regressor):  # type: ignore[misc]
 
     def predict_one(self, x: Features, **known: Any) -> float:
         """The expected target, in its own unit; 0 before the first target. `time=` may be given."""
-        return self.forecast_one(x, **known).value
+        with self._lock:
+            return self._ask(x, **_asked(**known)).value
 
     def predict(self, X: ArrayLike, *, times: ArrayLike | None = None) -> F64:
         """X (n, features) or images → (n,) float64; nothing is learned."""
@@ -507,6 +518,10 @@ def _checked_time(time: float | None) -> float | None:
     if value is None or math.isinf(value):
         raise ValueError(f"time is {time!r} of type {type(time).__name__}; expected seconds, finite, or None")
     return None if math.isnan(value) else value
+
+
+def _asked(id: Hashable | None = None, time: float | None = None) -> dict[str, Any]:
+    return {"id": _checked_id(id), "time": _checked_time(time)}
 
 
 def _checked_id(id: Hashable | None) -> Hashable | None:

@@ -780,3 +780,21 @@ def test_parameters_are_torch_tensors_over_live_storage() -> None:
     for i in range(20):
         model.learn_one({"a": float(i)}, float(i))
     assert not bool((before == model.networks()["fast"]["b"]).all())
+
+
+def test_a_label_at_once_and_one_after_another_question_teach_the_same_to_the_bit() -> None:
+    rows = colours(200)
+    models = [OnlineClassifier(seed=2, layers=2, width=8) for _ in range(3)]
+    for x, y in rows:
+        at_once, asked_again, kept_apart = models
+        at_once.learn(at_once.forecast_one(x), y)
+        kept = asked_again.forecast_one(x)
+        asked_again.predict_proba_one(rows[0][0])  # the layers have spoken of another event since
+        asked_again.learn(kept, y)
+        kept = kept_apart.forecast_one(x)
+        kept_apart.observe(kept)
+        kept_apart.learn(kept, y)
+    first = models[0].state()[0]
+    for model in models[1:]:
+        for name, array in model.state()[0].items():
+            assert np.array_equal(array, first[name], equal_nan=True), name

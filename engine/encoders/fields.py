@@ -61,16 +61,18 @@ def stable_hash(name: Any, buckets: int) -> int:
 
 
 class Encoded:
-    """One event's fields: values (F,) float64 with NaN for missing, and what has no slot or row yet.
+    """One event's fields: values (F floats) with NaN for missing, and what has no slot or row yet.
 
     categories: (field, value) per categorical field that is present. unknown: slots to be made, with values.
     shared: slot → values of names past `max_features` that fall on it. bad: infinite numbers, now missing.
+    fleeting: whether a value may be another one later, as elements of arrays and lists may.
     """
 
-    __slots__ = ("bad", "categories", "shared", "unknown", "values")
+    __slots__ = ("bad", "categories", "fleeting", "shared", "unknown", "values")
 
-    def __init__(self, values: NDArray[np.float64]) -> None:
+    def __init__(self, values: list[float]) -> None:
         self.values = values
+        self.fleeting = False
         self.categories: dict[Hashable, str] = {}
         self.unknown: dict[Slot, float] = {}
         self.shared: dict[int, list[float]] = {}
@@ -95,7 +97,7 @@ class Fields:
 
     def encode(self, x: Mapping[Hashable, Any]) -> Encoded:
         """The event's values by slot; changes nothing. FeatureError names a field of an unusable type."""
-        values = np.full(self.size, np.nan)
+        values = [math.nan] * self.size
         encoded = Encoded(values)
         numeric = self.numeric
         if not isinstance(x, Mapping) and not hasattr(x, "items"):
@@ -107,17 +109,18 @@ class Fields:
             kind = type(value)
             slot = numeric.get(name)
             if slot is not None and (kind is float or kind is int or kind is bool):
-                try:
+                if -LARGEST <= value <= LARGEST:
                     values[slot] = value
-                except OverflowError:
-                    values[slot] = as_float(value)
+                elif value == value:
+                    encoded.bad += 1
             else:
                 self._place(encoded, name, value)
         for at, more in encoded.shared.items():  # sorted: the order of names in the event must not matter
-            own = float(values[at])
+            own = values[at]
             values[at] = sum(sorted(more if math.isnan(own) else [own, *more]))
-        if not (np.abs(values) <= LARGEST).all():
-            encoded.bad += usable(values)
+            if not abs(values[at]) <= LARGEST:
+                encoded.bad += 1
+                values[at] = math.nan
         return encoded
 
     def _place(self, encoded: Encoded, name: Hashable, value: Any) -> None:
@@ -130,6 +133,7 @@ class Fields:
         elif isinstance(value, str):
             self._category(encoded, name, value)
         elif isinstance(value, (np.ndarray, list, tuple)):
+            encoded.fleeting = True
             try:
                 array = np.asarray(value)
             except ValueError:
@@ -151,13 +155,13 @@ class Fields:
             )
 
     def _put(self, encoded: Encoded, slot: Slot, value: float) -> None:
+        if abs(value) > LARGEST:
+            encoded.bad += 1
+            value = math.nan
         at = self.slots.get(slot)
         if at is not None:
             encoded.values[at] = value
             return
-        if abs(value) > LARGEST:
-            encoded.bad += 1
-            value = math.nan
         if self.size < self.max_features:
             encoded.unknown[slot] = value
         elif not math.isnan(value):
