@@ -17,6 +17,7 @@ from engine.names import storable
 
 F64 = NDArray[np.float64]
 CHUNK = 4_096
+HEAVIEST = 1e6  # a weight; heavier events overflow what is learned
 
 
 def table(X: ArrayLike, name: str = "X") -> NDArray[Any]:
@@ -40,10 +41,10 @@ def column(values: Any, n: int, name: str, default: float) -> F64:
             f"{name} has shape {array.shape} and type {array.dtype}; expected ({n},), one number per row of X"
         )
     array = np.array(array, np.float64, order="C")  # a copy: read-only arrays would compile another kernel
-    wrong = np.isinf(array) if name == "times" else ~(np.isfinite(array) & (array >= 0.0))
+    wrong = np.isinf(array) if name == "times" else ~((array >= 0.0) & (array <= HEAVIEST))
     if wrong.any():
         at = int(wrong.argmax())
-        wanted = "finite seconds, NaN where unknown" if name == "times" else "finite numbers of at least 0"
+        wanted = "finite seconds, NaN where unknown" if name == "times" else f"numbers from 0 to {HEAVIEST:g}"
         raise ValueError(f"{name}[{at}] is {array[at]}; expected {wanted}")
     return array
 

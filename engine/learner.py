@@ -530,8 +530,8 @@ def _checked_id(id: Hashable | None) -> Hashable | None:
 
 def _checked_weight(w: float) -> float:
     value = _number(w)
-    if value is None or not math.isfinite(value) or value < 0:
-        raise ValueError(f"the weight w is {w!r}; expected a finite number of at least 0")
+    if value is None or not 0.0 <= value <= arrays.HEAVIEST:
+        raise ValueError(f"the weight w is {w!r}; expected a number from 0 to {arrays.HEAVIEST:g}")
     return value
 
 

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 RATES = np.array([1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2])
 FLOOR = 1e-4
 TEMPER = 0.1
+HEAVIEST = 100.0  # a heavier event says no more about who foretold it, lest every belief become 0
 SHARE = 1e-4
 NEWTON_PRIOR = 0.001
 NEWTON_LAMBDA = 0.9999
@@ -154,7 +155,7 @@ def weigh(mixer: Any, logp: F64, experts: int, classes: int, each: F64, label: i
             square = SQUARE_DECAY * mixer.square[m, k] + (1.0 - SQUARE_DECAY) * g * g
             mixer.square[m, k] = square
             mixer.weight[m, k] += rate * g / (math.sqrt(square / correction) + 1e-12)
-        mixer.belief[m] *= max(each[m, label], 1e-12) ** (TEMPER * weight)
+        mixer.belief[m] *= max(each[m, label], 1e-12) ** (TEMPER * min(weight, HEAVIEST))
         total += mixer.belief[m]
     for m in range(mixers):
         mixer.belief[m] = (1.0 - SHARE) * mixer.belief[m] / total + SHARE / mixers
@@ -195,7 +196,7 @@ def weigh_values(mixer: Any, value: F64, experts: int, each: F64, target: float,
             mixer.square[m, k] = square
             rate = RATES[m] if m < RATES.shape[0] else 1e-3
             mixer.weight[m, k] += rate * warm * weight * g / (math.sqrt(square / correction) + 1e-9)
-        mixer.belief[m] *= math.exp(-TEMPER * weight * min((abs(error) - best) / spread, 50.0))
+        mixer.belief[m] *= math.exp(-TEMPER * min(weight, HEAVIEST) * min((abs(error) - best) / spread, 50.0))
         total += mixer.belief[m]
     for m in range(mixers):
         mixer.belief[m] = (1.0 - SHARE) * mixer.belief[m] / total + SHARE / mixers

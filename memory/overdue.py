@@ -21,7 +21,7 @@ LIMIT = 50_000
 SPARE = 64
 STEADY = 5
 STEP_LIMIT = 0.25
-SHORTEST = 1e-3
+SHORTEST, LONGEST = 1e-3, 1e12
 
 
 class Overdue:
@@ -87,7 +87,7 @@ class Overdue:
         if held is None:
             return
         when, rows = held
-        delay = math.log(max(now - when, SHORTEST))
+        delay = math.log(min(max(now - when, SHORTEST), LONGEST))
         self.everywhere[0] += 1.0
         self.everywhere[1] += (delay - self.everywhere[1]) / min(self.everywhere[0], 1_000.0)
         for field, row in enumerate(rows):

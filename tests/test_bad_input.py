@@ -369,8 +369,8 @@ def test_a_regressor_survives_targets_of_any_size(huge: float) -> None:
 # -- weights, times, shapes ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("w", [-1.0, float("nan"), float("inf"), "2", None])
-def test_a_weight_that_is_no_finite_number_from_zero_is_refused(w: Any) -> None:
+@pytest.mark.parametrize("w", [-1.0, float("nan"), float("inf"), "2", None, 1.1e6, 1e300])
+def test_a_weight_that_is_no_number_from_zero_to_a_million_is_refused(w: Any) -> None:
     model = trained()
     kept = model.forecast_one({"a": 1.0})
     before = contents(model)
@@ -394,6 +394,29 @@ def test_a_time_that_is_no_finite_number_is_refused(time: Any) -> None:
         with pytest.raises(ValueError, match="times"):
             call(np.ones((2, 1)), times=[1.0, time])
     assert contents(model) == before
+
+
+@pytest.mark.parametrize("make", [classifier, regressor])
+@pytest.mark.parametrize("w", [300.0, 1e6])
+@pytest.mark.parametrize("every", [1, 20])
+def test_weights_of_any_allowed_size_leave_every_number_finite(make: Any, w: float, every: int) -> None:
+    model = make(keys=("k",), label_history=True)
+    rng = np.random.default_rng(0)
+    for i in range(120):
+        x = {"a": float(rng.normal()), "k": i % 3, "c": "xyz"[i % 3]}
+        model.learn_one(x, i % 4 if i > 60 else 0, 1.0 if i % every else w)
+    assert sound(model)
+
+
+def test_labels_later_than_any_number_of_seconds_are_survived() -> None:
+    model = classifier(keys=("k",))
+    for i in range(20):
+        kept = model.forecast_one({"k": i % 2, "a": float(i)}, time=-1.7e308)
+        model.observe(kept)
+        model.observe(model.forecast_one({"k": i % 2}, time=1.7e308))
+        model.learn(kept, i % 2)
+    assert sound(model)
+    assert all(math.isfinite(n) for n in model._core.overdue.everywhere)
 
 
 def test_times_before_the_epoch_and_backwards_are_survived() -> None:
