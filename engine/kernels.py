@@ -434,9 +434,10 @@ def simple_experts(counts: F64, transition: F64, last: int, dim: Any, record: F6
         for c in range(dim.outputs):
             p[c] = 0.9 if c == last else 0.1 / max(dim.outputs - 1, 1)
         say(logp, regression, dim.experts - 2, p)
-        total = 0.0
         for c in range(dim.outputs):
             p[c] = transition[max(last, 0), c] + 0.5 / dim.outputs
+        total = 0.0
+        for c in range(dim.outputs):  # apart: a sum beside a store may round by where the arrays lie
             total += p[c]
         for c in range(dim.outputs):
             p[c] /= total
