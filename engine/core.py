@@ -137,7 +137,13 @@ class Core:
         With weight 0 nothing is learned: the event is observed if it was not, it waits no longer for its
         label, and a new class gets its column.
         """
+        if kept.learned:
+            raise ValueError(
+                f"the label of this forecast (id {kept.id!r}) was learned before; a forecast is learned once: "
+                "ask for a new one with forecast_one"
+            )
         if weight == 0.0:
+            kept.learned = True
             self.observe(kept)
             self._target(target)
             self.overdue.drop(self.state.key_rates, self.sizes.outputs, int(kept.record[OBSERVED]) - 1)
@@ -157,6 +163,7 @@ class Core:
             self._end_wait(kept)
         self.keep([(kept.id, kept.time, kept.keys)])
         self._run(operations, kept.now, keys, categories, kept.record, number, weight)
+        kept.learned = True
 
     def _end_wait(self, kept: Forecast) -> None:
         """The label of this event came: it is no longer awaited, and its delay is learned.

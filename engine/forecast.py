@@ -23,7 +23,7 @@ class Forecast:
     labels: the classes known then, in the order of columns; empty for regression. record: (size,) float64,
     the encoding, the recalled neighbours, the experts' and mixers' forecasts; `sizes` says what stands where.
     keys: values of the key fields; categories: (field, value) pairs; unknown: names that had no slot yet.
-    infinite: numbers of the event that were infinite, taken as missing.
+    infinite: numbers of the event that were infinite, taken as missing. learned: whether its label was.
     """
 
     id: Hashable | None
@@ -36,6 +36,7 @@ class Forecast:
     categories: dict[Hashable, str] = field(default_factory=dict)
     unknown: dict[Slot, float] = field(default_factory=dict)
     infinite: int = 0
+    learned: bool = False
 
     @property
     def observed(self) -> bool:

@@ -330,14 +330,14 @@ def sweep(net: Any, dim: Any, x: F32, hidden: F32, slope: F32, above: F32, p: F6
 
 
 @part
-def teach(net: Any, dim: Any, rate: float, step: float, target: float, x: F32, x_scaled: F32, hidden: F32,
-          slope: F32, above: F32, p: F64, delta: F32, sway: F32, scaled: F32) -> None:  # fmt: skip
+def teach(net: Any, dim: Any, rate: float, step: float, target: float, weight: float, x: F32, x_scaled: F32,
+          hidden: F32, slope: F32, above: F32, p: F64, delta: F32, sway: F32, scaled: F32) -> None:  # fmt: skip
     """Every layer takes its step from what it read and said in the sweep; no layer needs another's."""
     correction = 1.0 - SQUARE_DECAY**step
     scale_input(net, dim.inputs, correction, x, x_scaled)
     for layer in range(dim.depth):
         update_layer(
-            net, layer, dim.width, dim.inputs, dim.outputs, dim.regression == 1, rate, correction, target,
+            net, layer, dim.width, dim.inputs, dim.outputs, dim.regression == 1, rate, correction, target, weight,
             above[layer], x_scaled, hidden[layer], slope[layer], p[layer], delta, sway, scaled,
         )  # fmt: skip
 
@@ -363,14 +363,16 @@ def linear_say(linear: Any, dim: Any, encoded: F64, p: F64) -> None:
 
 
 @part
-def linear_learn(linear: Any, dim: Any, encoded: F64, p: F64, target: float, rate: float) -> None:
+def linear_learn(
+    linear: Any, dim: Any, encoded: F64, p: F64, target: float, rate: float, weight: float
+) -> None:
     """One AdaGrad step (Duchi et al. 2011) of softmax regression."""
     d = dim.rates + dim.contexts * dim.features
     for c in range(dim.outputs):
         if dim.regression == 1:
-            e = min(max(p[c] - target, -3.0), 3.0)
+            e = weight * min(max(p[c] - target, -3.0), 3.0)
         else:
-            e = p[c] - (1.0 if c == int(target) else 0.0)
+            e = weight * (p[c] - (1.0 if c == int(target) else 0.0))
         linear.bias_square[c] += e * e
         linear.bias[c] -= rate * e / (math.sqrt(linear.bias_square[c]) + 1e-8)
         for i in range(d):
@@ -602,14 +604,14 @@ def run(
                 mixing.weigh(state.mixer, logp, dim.experts, dim.outputs, each, int(target), weight)
             step = float(tally[1] + 1)
             if settings.fast_rate > 0.0:
-                teach(state.fast, dim, settings.fast_rate * weight, step, inner, scratch.x, scratch.x_scaled,
+                teach(state.fast, dim, settings.fast_rate, step, inner, weight, scratch.x, scratch.x_scaled,
                       scratch.fast_hidden, scratch.fast_slope, scratch.fast_above, scratch.fast_p,
                       scratch.delta, scratch.sway, scratch.scaled)  # fmt: skip
             if settings.slow_rate > 0.0:
-                teach(state.slow, dim, settings.slow_rate * weight, step, inner, scratch.x, scratch.x_scaled,
+                teach(state.slow, dim, settings.slow_rate, step, inner, weight, scratch.x, scratch.x_scaled,
                       scratch.slow_hidden, scratch.slow_slope, scratch.slow_above, scratch.slow_p,
                       scratch.delta, scratch.sway, scratch.scaled)  # fmt: skip
-            linear_learn(state.linear, dim, encoded, scratch.linear_p, inner, settings.linear_rate * weight)
+            linear_learn(state.linear, dim, encoded, scratch.linear_p, inner, settings.linear_rate, weight)
             newton_learn(state.plain, state.random, dim, scratch.wide, scratch.newton_p, inner, weight,
                          scratch.u)  # fmt: skip
             near_query(dim, encoded, query)

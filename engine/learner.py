@@ -77,6 +77,8 @@ class _Face:
     def learn(self, forecast: Forecast, y: Any, w: float = 1.0) -> None:
         """The label (or number) of a kept forecast came, at once or hours later; w is its weight.
 
+        A forecast is learned once; a second time is a ValueError. The weight scales the error before it is
+        put in proportion to its running size: what counts is how weights differ, at most tenfold per step.
         With w = 0 nothing is learned and `counters()["labels"]` does not count it: the event is observed if
         it was not, it waits no longer for its label, and a new class gets its column.
         """

@@ -143,7 +143,7 @@ def weigh(mixer: Any, logp: F64, experts: int, classes: int, each: F64, label: i
     mixers = MIXERS
     total = 0.0
     for m in range(mixers):
-        rate = RATES[m] * warm * weight if m < RATES.shape[0] else 0.0
+        rate = RATES[m] * warm if m < RATES.shape[0] else 0.0
         if m == RATES.shape[0]:
             newton_step(mixer, m, logp, experts, classes, each[m], label, weight)
         for k in range(experts):
@@ -152,6 +152,7 @@ def weigh(mixer: Any, logp: F64, experts: int, classes: int, each: F64, label: i
             g = logp[k, label]
             for c in range(classes):
                 g -= each[m, c] * logp[k, c]
+            g *= weight
             square = SQUARE_DECAY * mixer.square[m, k] + (1.0 - SQUARE_DECAY) * g * g
             mixer.square[m, k] = square
             mixer.weight[m, k] += rate * g / (math.sqrt(square / correction) + 1e-12)
@@ -189,13 +190,13 @@ def weigh_values(mixer: Any, value: F64, experts: int, each: F64, target: float,
     total = 0.0
     for m in range(mixers):
         error = target - each[m, 0]
-        direction = min(max(error / spread, -1.0), 1.0)
+        direction = weight * min(max(error / spread, -1.0), 1.0)
         for k in range(experts):
             g = direction * value[k, 0]
             square = SQUARE_DECAY * mixer.square[m, k] + (1.0 - SQUARE_DECAY) * g * g
             mixer.square[m, k] = square
             rate = RATES[m] if m < RATES.shape[0] else 1e-3
-            mixer.weight[m, k] += rate * warm * weight * g / (math.sqrt(square / correction) + 1e-9)
+            mixer.weight[m, k] += rate * warm * g / (math.sqrt(square / correction) + 1e-9)
         mixer.belief[m] *= math.exp(-TEMPER * min(weight, HEAVIEST) * min((abs(error) - best) / spread, 50.0))
         total += mixer.belief[m]
     for m in range(mixers):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import mixing, network, newton
+from engine.encoders.fields import MAX_ROWS
 from engine.kernels import Encoder, Linear, Scratch, State
 from engine.layout import MIXERS, RANDOM_UNITS, Sizes
 from memory import neighbours, rates
@@ -272,7 +273,7 @@ def with_rows(table: rates.Rates, rows: int) -> rates.Rates:
     have = table.time.shape[0]
     if rows <= have:
         return table
-    room = continued(max(rows, 2 * have), have)
+    room = continued(max(rows, min(2 * have, MAX_ROWS + 1)), have)
     time = np.full(len(room), -np.inf)
     time[:have] = table.time
     return table._replace(total=spread(table.total, room), time=time)

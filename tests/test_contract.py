@@ -798,3 +798,54 @@ def test_a_label_at_once_and_one_after_another_question_teach_the_same_to_the_bi
     for model in models[1:]:
         for name, array in model.state()[0].items():
             assert np.array_equal(array, first[name], equal_nan=True), name
+
+
+@pytest.mark.parametrize("w", [0.01, 100.0, 1_000.0])
+def test_a_weight_that_all_events_have_matters_little(w: float) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 2))
+    y = X[:, 0] - 0.5 * X[:, 1]
+    errors = []
+    for weight in (1.0, w):
+        said = OnlineRegressor(seed=0).test_then_train(X, y, w=np.full(400, weight))
+        errors.append(float(np.abs(said - y)[200:].mean()))
+    assert errors[1] < 2.0 * errors[0] + 0.05
+
+
+def test_a_forecast_is_learned_once() -> None:
+    model = classifier()
+    kept = model.forecast_one({"a": 1.0}, id="first")
+    model.learn(kept, True)
+    before = contents(model)
+    with pytest.raises(ValueError, match=r"'first'.*learned before.*forecast_one"):
+        model.learn(kept, True)
+    assert contents(model) == before
+    refused = model.forecast_one({"a": 1.0})
+    with pytest.raises(ValueError, match="label"):
+        model.learn(refused, float("nan"))
+    model.learn(refused, False)
+    assert model.counters()["labels"] == 2
+
+
+def test_categorical_fields_past_a_bound_share_places_and_are_still_told_apart() -> None:
+    model = classifier(max_features=10)
+    for i in range(60):
+        model.learn_one({f"field {i}": "x"}, i % 2 == 0)
+    widths = model.networks()["fast"]["W"].shape
+    for i in range(60, 120):
+        model.learn_one({f"field {i}": "x"}, i % 2 == 0)
+    assert model.networks()["fast"]["W"].shape == widths
+    names = [{f"field {i}": "x", f"field {i + 1}": "y"} for i in range(100, 110)]
+    for x in names:
+        assert model.predict_proba_one(x) == model.predict_proba_one(dict(reversed(x.items())))
+
+
+def test_long_texts_are_kept_short_and_told_apart(tmp_path: Path) -> None:
+    model = classifier()
+    for i in range(60):
+        model.learn_one({"line": "x" * 90_000 + str(i % 2)}, i % 2 == 0)
+    assert model.predict_one({"line": "x" * 90_000 + "1"}) is False
+    assert model.predict_one({"line": "x" * 90_000 + "0"}) is True
+    model.save(tmp_path / "model")
+    assert (tmp_path / "model").stat().st_size < 20 << 20
+    assert len(str(model.state()[1]["fields"])) < 10_000

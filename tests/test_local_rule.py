@@ -26,7 +26,14 @@ class Stack:
         self.x_scaled = np.zeros(inputs, f)
         self.step = 0
 
-    def learn(self, x: np.ndarray, target: float, rate: float = 0.01, regression: bool = False) -> np.ndarray:
+    def learn(
+        self,
+        x: np.ndarray,
+        target: float,
+        rate: float = 0.01,
+        regression: bool = False,
+        weight: float = 1.0,
+    ) -> np.ndarray:
         self.step += 1
         correction = 1.0 - local.SQUARE_DECAY**self.step
         for k in range(self.depth):
@@ -39,7 +46,7 @@ class Stack:
         for k in range(self.depth):
             local.update_layer(
                 self.layers, k, self.width, self.inputs, self.outputs, regression, rate, correction, target,
-                self.above[k], self.x_scaled, self.hidden[k], self.slope[k], self.p[k], self.delta,
+                weight, self.above[k], self.x_scaled, self.hidden[k], self.slope[k], self.p[k], self.delta,
                 self.sway, self.scaled,
             )  # fmt: skip
         return said
@@ -85,10 +92,19 @@ def test_the_kernels_follow_their_numpy_twin(
         _, _, p = local.numpy_forward(
             *(parameters[name].astype(np.float32) for name in "WbVc"), x, stack.activation, regression
         )
-        said = stack.learn(x, target, regression=regression)
+        weight = float(rng.choice([0.5, 1.0, 3.0]))
+        said = stack.learn(x, target, regression=regression, weight=weight)
         np.testing.assert_allclose(said[0], p, rtol=1e-3, atol=1e-4)
         parameters, squares = local.numpy_update(
-            parameters, squares, step, 0.01, x.astype(np.float64), wanted, stack.activation, regression
+            parameters,
+            squares,
+            step,
+            0.01,
+            x.astype(np.float64),
+            wanted,
+            stack.activation,
+            regression,
+            weight,
         )
     for name, array in (("V", stack.layers.V[0]), ("c", stack.layers.c[0])):
         np.testing.assert_allclose(array, parameters[name], rtol=2e-2, atol=2e-3)

@@ -9,6 +9,7 @@ forecast ignores them.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import numbers
 import zlib
@@ -25,6 +26,8 @@ ONE_HOT = 32
 OFTEN = 10
 COMMON = 50
 MAX_ROWS = 65_536
+MAX_CATEGORIES = 256
+LONGEST = 200  # characters of a category that are kept; of a longer one, the beginning and a hash of all
 LARGEST = 1e60  # beyond, products overflow: a number as large is taken as infinite
 
 Slot = tuple[Hashable, str | int | None]
@@ -60,6 +63,14 @@ def stable_hash(name: Any, buckets: int) -> int:
     return zlib.crc32(repr(name).encode()) % buckets
 
 
+def shortened(text: str) -> str:
+    """A category's text, of bounded length and still its own: a long one ends in a hash of the whole."""
+    if len(text) <= LONGEST:
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{text[:LONGEST]}… {digest[:32]}"
+
+
 class Encoded:
     """One event's fields: values (F floats) with NaN for missing, and what has no slot or row yet.
 
@@ -87,6 +98,7 @@ class Fields:
 
     def __init__(self, max_features: int) -> None:
         self.max_features = max_features
+        self.max_categories = min(MAX_CATEGORIES, max_features)
         self.slots: dict[Slot, int] = {}
         self.numeric: dict[Hashable, int] = {}
         self.one_hot: dict[Hashable, list[str]] = {}
@@ -168,21 +180,24 @@ class Fields:
             encoded.shared.setdefault(stable_hash(slot, self.max_features), []).append(value)
 
     def _category(self, encoded: Encoded, name: Hashable, value: str) -> None:
+        value = shortened(value)
         encoded.categories[name] = value
         for other in self.one_hot.get(name, ()):
             encoded.values[self.slots[name, other]] = 1.0 if other == value else 0.0
 
     def admit(self, unknown: Iterable[Slot], categories: Mapping[Hashable, str]) -> None:
         """An event is observed: slots for new names, in sorted order, and for values frequent by now."""
-        frequent = [(field, value) for field, value in categories.items() if self._count(field, value)]
+        for field in sorted((c for c in categories if c not in self.category_fields), key=order):
+            if len(self.category_fields) < self.max_categories:
+                self.category_fields[field] = len(self.category_fields)
+        known = [(field, value) for field, value in categories.items() if field in self.category_fields]
+        frequent = [(field, value) for field, value in known if self._count(field, value)]
         for common in sorted(frequent, key=lambda s: (order(s[0]), s[1])):
             if self.size < self.max_features:
                 self._add(common)
         for slot in sorted(unknown, key=lambda s: (order(s[0]), order(s[1]))):
             if slot not in self.slots and self.size < self.max_features:
                 self._add(slot)
-        for field in sorted((c for c in categories if c not in self.category_fields), key=order):
-            self.category_fields[field] = len(self.category_fields)
 
     def _count(self, field: Hashable, value: str) -> bool:
         """Count a value; whether it has a slot from now on. Values beyond a bound are not counted."""
@@ -205,12 +220,17 @@ class Fields:
         self.size += 1
 
     def rows(self, categories: Mapping[Hashable, str], *, admit: bool) -> NDArray[np.int64]:
-        """The row of each categorical field's value, −1 where the field is missing or the value is new."""
+        """The row of each categorical field's value, −1 where the field is missing or the value is new.
+
+        Fields past `max_categories` share the places of others, as names past `max_features` share slots.
+        """
         out = np.full(len(self.category_fields), -1, np.int64)
         for field, value in categories.items():
             at = self.category_fields.get(field)
+            if at is None and len(self.category_fields) == self.max_categories:
+                at = stable_hash(field, self.max_categories)
             if at is not None:
-                out[at] = row_of(self.category_rows, (field, value), admit=admit)
+                out[at] = max(out[at], row_of(self.category_rows, (field, value), admit=admit))
         return out
 
     def columns(self, width: int) -> NDArray[np.int64] | None:

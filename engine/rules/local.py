@@ -117,11 +117,13 @@ def scale_input(net: Any, inputs: int, correction: float, x: F32, scaled: F32) -
 @njit(fastmath=FAST, nogil=True, error_model="numpy")
 def update_layer(
     net: Any, layer: int, width: int, inputs: int, outputs: int, regression: bool, rate: float,
-    correction: float, target: float, below: F32, x_scaled: F32, hidden: F32, slope: F32, p: F64,
+    correction: float, target: float, weight: float, below: F32, x_scaled: F32, hidden: F32, slope: F32, p: F64,
     delta: F32, sway: F32, scaled: F32,
 ) -> None:  # fmt: skip
     """One step of one layer towards `target` (class index, or a number).
 
+    weight: of the event; it scales e, so that equal weights cancel in e / rms(e) and rare heavy ones count for
+    at most ten.
     below, hidden, slope, p: what the layer read and said in `forward_layer`. x_scaled: (D,) from
     `scale_input`. delta, sway, scaled: (H,) float32 scratch.
     """
@@ -133,9 +135,9 @@ def update_layer(
         delta[j] = np.float32(0.0)
     for c in range(outputs):
         if regression:
-            e = np.float32(min(max(p[c] - target, -ERROR_LIMIT), ERROR_LIMIT))
+            e = np.float32(weight * min(max(p[c] - target, -ERROR_LIMIT), ERROR_LIMIT))
         else:
-            e = np.float32(p[c] - (1.0 if c == int(target) else 0.0))
+            e = np.float32(weight * (p[c] - (1.0 if c == int(target) else 0.0)))
         square = keep * net.square_e[layer, c] + take * e * e
         net.square_e[layer, c] = square
         step = eta * e / (np.float32(math.sqrt(square * np.float32(unbias))) + np.float32(TINY))
@@ -184,7 +186,7 @@ def numpy_forward(
 
 def numpy_update(
     parameters: dict[str, F64], squares: dict[str, F64], step: int, rate: float, u: F64, target: F64,
-    activation: int, regression: bool = False,
+    activation: int, regression: bool = False, weight: float = 1.0,
 ) -> tuple[dict[str, F64], dict[str, F64]]:  # fmt: skip
     """New (parameters, squares) after one event; parameters W, b, V, c; squares of u, h, e, d.
 
@@ -198,6 +200,7 @@ def numpy_update(
     e = p - target
     if regression:
         e = np.clip(e, -ERROR_LIMIT, ERROR_LIMIT)
+    e = weight * e
     d = (V.T @ e) * slope
     new = {
         name: SQUARE_DECAY * squares[name] + (1 - SQUARE_DECAY) * value * value
