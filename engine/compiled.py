@@ -18,8 +18,11 @@ SOURCES = (
     "engine/network.py",
     "engine/newton.py",
     "engine/rules/local.py",
+    "engine/steps.py",
+    "memory/metric.py",
     "memory/neighbours.py",
     "memory/rates.py",
+    "memory/tiles.py",
 )
 
 

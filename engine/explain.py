@@ -10,7 +10,7 @@ import numpy as np
 from engine.core import Core
 from engine.forecast import Forecast
 from engine.layout import MOVES
-from memory import neighbours, rates
+from memory import metric, rates
 
 
 def expert_weights(core: Core) -> dict[str, float]:
@@ -60,7 +60,7 @@ def recalled(core: Core, forecast: Forecast) -> tuple[list[dict[str, Any]], int]
         slot = forecast.record[at + 1 : at + 1 + found].astype(np.int64)
         distance = forecast.record[at + 1 + dim.neighbours :][:found].copy()
         share = np.zeros(max(found, 1))
-        neighbours.soften(memory, distance, found, share)
+        metric.soften(memory, distance, found, share)
         for j in range(found):
             serial = int(memory.serial[slot[j]])
             if serial < 0 or serial >= forecast.version:

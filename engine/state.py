@@ -12,7 +12,7 @@ from engine import mixing, network, newton
 from engine.encoders.fields import MAX_ROWS
 from engine.kernels import Encoder, Linear, Scratch, State
 from engine.layout import MIXERS, RANDOM_UNITS, Sizes
-from memory import neighbours, rates
+from memory import metric, neighbours, rates, tiles
 from memory.rates import COUNTS
 
 Arrays = dict[str, NDArray[Any]]
@@ -50,13 +50,13 @@ def roomy(rows: int) -> int:
 
 def windows(sizes: Sizes, budget: int) -> tuple[int, int]:
     """Events that the two neighbour memories may hold within `budget` bytes."""
-    full = sizes.features <= neighbours.FULL_METRIC
+    full = sizes.features <= metric.FULL_METRIC
     per_near = 4 * roomy(sizes.features) * (2 if full else 1) + 16
     per_context = 4 * roomy(query_size(sizes)) + 16
-    fixed = 2 * 4 * neighbours.BLOCK  # `projected` of a memory without a full metric
+    fixed = 2 * 4 * tiles.BLOCK  # `projected` of a memory without a full metric
     share = min(1.0, (budget - fixed) / (NEAR_EVENTS * per_near + CONTEXT_EVENTS * per_context))
     return tuple(  # type: ignore[return-value]
-        max(neighbours.BLOCK, int(events * share) // neighbours.BLOCK * neighbours.BLOCK)
+        max(tiles.BLOCK, int(events * share) // tiles.BLOCK * tiles.BLOCK)
         for events in (NEAR_EVENTS, CONTEXT_EVENTS)
     )
 
@@ -72,7 +72,7 @@ def make(
     c = sizes.outputs
     return State(
         encoder=Encoder(*(z(sizes.features) for _ in range(6)), *(z(sizes.rates) for _ in range(3))),
-        near=neighbours.allocate(sizes.features, near, full=sizes.features <= neighbours.FULL_METRIC),
+        near=neighbours.allocate(sizes.features, near, full=sizes.features <= metric.FULL_METRIC),
         context=neighbours.allocate(d, context, full=False),
         fast=network.allocate(shape, 2 * seed),
         slow=network.allocate(shape, 2 * seed + 1),
@@ -98,7 +98,7 @@ def scratch(sizes: Sizes) -> Scratch:
         return np.zeros(size, np.float32)
 
     z = np.zeros
-    n = max(sizes.inputs, sizes.features, neighbours.FULL_METRIC)
+    n = max(sizes.inputs, sizes.features, metric.FULL_METRIC)
     k = max(sizes.neighbours, 1)
     L, H, C = sizes.depth, sizes.width, sizes.outputs
     return Scratch(
@@ -147,8 +147,8 @@ def widen(memory: neighbours.Neighbours, d: int, events: int, source: NDArray[np
     kept = np.flatnonzero(source >= 0)
     n = len(order)
     held_numbers = np.zeros((room, fresh.target.shape[0]), np.float32)
-    held_numbers[kept, :n] = neighbours.table(memory.buffer)[source[kept]][:, order]
-    fresh.buffer[...] = neighbours.tiled(held_numbers)
+    held_numbers[kept, :n] = tiles.table(memory.buffer)[source[kept]][:, order]
+    fresh.buffer[...] = tiles.tiled(held_numbers)
     fresh.target[:n] = memory.target[order]
     fresh.serial[:n] = memory.serial[order]
     fresh.place[:] = (n % fresh.target.shape[0], n, 0, int(full))
@@ -160,7 +160,7 @@ def widen(memory: neighbours.Neighbours, d: int, events: int, source: NDArray[np
         fresh.matrix_square[:] = memory.matrix_square
         root = np.exp(0.5 * fresh.logw[:d])[:, None]
         held_numbers[:d, :n] = fresh.matrix[:d, :d] @ (root * held_numbers[:d, :n])
-        fresh.projected[...] = neighbours.tiled(held_numbers)
+        fresh.projected[...] = tiles.tiled(held_numbers)
     return fresh
 
 
@@ -184,7 +184,7 @@ def grow(state: State, old: Sizes, new: Sizes, seed: int, budget: int,
     block = continued(new.contexts * new.features, old.contexts * old.features)
     query = np.concatenate([rate_source, np.where(block >= 0, old.rates + block, -1)])
     near_events, context_events = windows(new, budget)
-    near = widen(state.near, new.features, near_events, features, full=new.features <= neighbours.FULL_METRIC)
+    near = widen(state.near, new.features, near_events, features, full=new.features <= metric.FULL_METRIC)
     context = widen(state.context, query_size(new), context_events, query, full=False)
     inputs = new.input_source(old)
     outputs = continued(new.outputs, old.outputs)
@@ -260,12 +260,12 @@ def without(memory: neighbours.Neighbours, serial: int) -> tuple[neighbours.Neig
     return fresh, True
 
 
-def compacted(tiles: NDArray[np.float32], kept: NDArray[np.int64]) -> NDArray[np.float32]:
+def compacted(events: NDArray[np.float32], kept: NDArray[np.int64]) -> NDArray[np.float32]:
     """Tiles with the events of these slots alone, in this order, from slot 0 on."""
-    values = neighbours.table(tiles)
+    values = tiles.table(events)
     moved = np.zeros_like(values)
     moved[:, : len(kept)] = values[:, kept]
-    return neighbours.tiled(moved)
+    return tiles.tiled(moved)
 
 
 def with_rows(table: rates.Rates, rows: int) -> rates.Rates:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from engine import OnlineClassifier, kernels, mixing, newton, state
+from engine import OnlineClassifier, mixing, newton, state, steps
 from engine.encoders import fields
 from engine.rules import local
-from memory import neighbours, overdue, rates
+from memory import metric, neighbours, overdue, rates
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("engine", "streams", "memory")
@@ -124,20 +124,20 @@ def test_the_constants_of_the_mathematics_are_those_of_the_code() -> None:
     defaults = OnlineClassifier()
     plain = "{:g}".format
     for said in (
-        f"clipped to ±{kernels.CLIP:g}",
+        f"clipped to ±{steps.CLIP:g}",
         f"from its {fields.OFTEN}th event",
         f"a {fields.COMMON}th part",
         f"up to {fields.ONE_HOT} values",
         f"(A_c + {rates.STRENGTH:g} π_c) / (B + {rates.STRENGTH:g})",
         f"none past {rates.WIDEST} classes",
-        f"decayed over {kernels.SLOW_PRIOR_DECAY:,.0f} labels",
-        f"decayed over {kernels.PRIOR_DECAY:g} labels",
+        f"decayed over {steps.SLOW_PRIOR_DECAY:,.0f} labels",
+        f"decayed over {steps.PRIOR_DECAY:g} labels",
         f"limited to ±{overdue.STEP_LIMIT:g} after",
         f"once {overdue.PATIENCE:g} e^m̂",
         f"{state.NEAR_EVENTS:,} by their features z, {state.CONTEXT_EVENTS:,} by outcome columns",
         f"the K = {defaults.neighbours} with",
-        f"in log w, b (rate {neighbours.SCALE_RATE:g}) and A ({neighbours.MATRIX_RATE:g})",
-        f"up to {neighbours.FULL_METRIC} features",
+        f"in log w, b (rate {metric.SCALE_RATE:g}) and A ({metric.MATRIX_RATE:g})",
+        f"up to {metric.FULL_METRIC} features",
         f"votes {neighbours.VOTE_WEIGHT:g} s + {neighbours.VOTE_PRIOR:g}/C",
         f"with decay {local.SQUARE_DECAY:g}",
         f"stacks of {defaults.layers} × {defaults.width} run, at η = {defaults.rate:g} and "
@@ -158,5 +158,5 @@ def test_the_constants_of_the_mathematics_are_those_of_the_code() -> None:
     ):
         assert said in text, f"{said!r}: a constant of the code changed; change the page with it"
     assert "z − E₂ and z − E₂₄" in text
-    assert (kernels.SHORT, kernels.LONG) == (2, 24)
-    assert local.SQUARE_DECAY == neighbours.METRIC_DECAY == mixing.SQUARE_DECAY
+    assert (steps.SHORT, steps.LONG) == (2, 24)
+    assert local.SQUARE_DECAY == metric.METRIC_DECAY == mixing.SQUARE_DECAY

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from engine import state
 from engine.layout import NEIGHBOUR_EXPERTS, PLAIN_WIDEST, Sizes
-from memory import neighbours
+from memory import metric, neighbours, tiles
 from tests.small_models import classifier, finite, regressor
 
 HORIZONS = ((60.0, 600.0, 6_000.0), (1_000.0, 10_000.0))
@@ -175,7 +175,7 @@ def test_a_widened_memory_holds_the_newest_events_under_their_metric_in_order_of
     d: int, more: int, stored: int, events: int, fewer: bool, moved: bool, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    full = d <= neighbours.FULL_METRIC
+    full = d <= metric.FULL_METRIC
     memory = neighbours.allocate(d, events, full=full)
     data = rng.normal(size=(stored, d)).astype(np.float32)
     search = neighbours.searching(d, 3)
@@ -184,7 +184,7 @@ def test_a_widened_memory_holds_the_newest_events_under_their_metric_in_order_of
     memory.logw[:] = rng.normal(size=d)
     source = np.concatenate([np.full(more, -1), np.arange(d)]) if moved else state.continued(d + more, d)
     room = 128 if fewer else events
-    wide = state.widen(memory, d + more, room, source, full=d + more <= neighbours.FULL_METRIC)
+    wide = state.widen(memory, d + more, room, source, full=d + more <= metric.FULL_METRIC)
     held = int(wide.place[1])
     assert held == min(stored, events, len(wide.target))
     size = len(wide.target)
@@ -194,11 +194,11 @@ def test_a_widened_memory_holds_the_newest_events_under_their_metric_in_order_of
     assert wide.target[order].tolist() == [float(s % 3) for s in range(stored - held, stored)]
     for i, was in enumerate(source.tolist()):
         assert np.array_equal(
-            neighbours.table(wide.buffer)[i, order],
+            tiles.table(wide.buffer)[i, order],
             data[stored - held :, was] if was >= 0 else np.zeros(held),
         )
         assert wide.logw[i] == (memory.logw[was] if was >= 0 else 0.0)
-    assert int(wide.place[3]) == int(d + more <= neighbours.FULL_METRIC)
+    assert int(wide.place[3]) == int(d + more <= metric.FULL_METRIC)
 
 
 @settings(max_examples=30, deadline=None)
@@ -216,11 +216,9 @@ def test_a_memory_without_one_event_holds_all_others(stored: int, gone: int, ful
     assert sorted(left) == sorted(before - {gone})
     where = {int(s): i for i, s in enumerate(memory.serial)}
     for i, serial in enumerate(left):
-        assert np.array_equal(
-            neighbours.table(fresh.buffer)[:, i], neighbours.table(memory.buffer)[:, where[serial]]
-        )
+        assert np.array_equal(tiles.table(fresh.buffer)[:, i], tiles.table(memory.buffer)[:, where[serial]])
         if full:
-            now, was = neighbours.table(fresh.projected), neighbours.table(memory.projected)
+            now, was = tiles.table(fresh.projected), tiles.table(memory.projected)
             assert np.array_equal(now[:, i], was[:, where[serial]])
 
 

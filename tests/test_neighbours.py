@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memory import neighbours
+from memory import metric, neighbours, tiles
 
 
 class Ring:
@@ -28,7 +28,7 @@ class Ring:
         self.serial += 1
 
     def adapt(self, query: np.ndarray, target: float, found: int, regression: bool = False) -> None:
-        neighbours.adapt(self.memory, self.search, query, self.d, target, regression, found)
+        metric.adapt(self.memory, self.search, query, self.d, target, regression, found)
 
 
 @settings(max_examples=30, deadline=None)
@@ -37,7 +37,7 @@ class Ring:
 )
 def test_search_finds_the_nearest_as_sorting_does(features: int, stored: int, full: bool, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    ring = Ring(features, full=full and features <= neighbours.FULL_METRIC)
+    ring = Ring(features, full=full and features <= metric.FULL_METRIC)
     ring.memory.logw[:] = rng.normal(size=features)
     data = rng.normal(size=(stored, features)).astype(np.float32)
     for row in data:
@@ -94,7 +94,7 @@ def test_a_metric_gradient_is_the_slope_of_the_neighbours_agreement() -> None:
     query = rng.normal(size=3).astype(np.float32)
     found = ring.recall(query)
     slots = ring.slot[:found].copy()
-    stored = neighbours.table(ring.memory.buffer)[:, slots].T.astype(np.float64)
+    stored = tiles.table(ring.memory.buffer)[:, slots].T.astype(np.float64)
     same = ring.memory.target[slots] == 1.0
     h = (ring.distance[3] + ring.distance[found - 1]) / 4
 
@@ -164,7 +164,7 @@ def test_the_gradient_of_a_full_metric_is_the_slope_of_the_neighbours_agreement(
     query = rng.normal(size=3).astype(np.float32)
     found = ring.recall(query)
     slots = ring.slot[:found].copy()
-    stored = neighbours.table(ring.memory.buffer)[:, slots].T.astype(np.float64)
+    stored = tiles.table(ring.memory.buffer)[:, slots].T.astype(np.float64)
     same = ring.memory.target[slots] == 1.0
     h = (ring.distance[3] + ring.distance[found - 1]) / 4
     weight = ring.memory.logw.copy()
