@@ -1,7 +1,8 @@
 """One file holds everything that changes: written whole or not at all, verified before it is believed.
 
-A file is ordinary safetensors. Its `__metadata__` holds one JSON text: the format's name and version, what
-the caller adds, and a SHA-256 over all of it, names, types, shapes and bytes of the arrays included. The same
+A file is ordinary safetensors. Its `__metadata__` holds one short JSON text: the format's name and version, and
+a SHA-256 over all of it, names, types, shapes and bytes of the arrays included. What the caller adds is JSON
+too, and stands as bytes in an array of its own, because safetensors takes no head above 100 MB. The same
 contents give the same bytes. A file is written beside its place, made durable, renamed, and its folder made
 durable; a reader sees the old file or the new one.
 `CheckpointStore` keeps the last few of a shard and says which one counts.
@@ -24,16 +25,19 @@ from numpy.typing import NDArray
 from engine.crashpoints import crash_point
 
 FORMAT = "everlearn checkpoint"
-VERSION = 1
+VERSION = 2
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 Meta: TypeAlias = dict[str, Any]
 Migration: TypeAlias = Callable[[Arrays, Meta], tuple[Arrays, Meta]]
 
-MIGRATIONS: dict[int, Migration] = {}
+MIGRATIONS: dict[int, Migration] = {
+    1: lambda arrays, meta: (arrays, meta),  # its meta stood in the head; `read` takes it from there
+}
 """Format version → what turns a file of that version into one of the next."""
 
 _FIELD = "everlearn"
+_META = "everlearn.meta"
 _BLANK = "0" * 64
 _KINDS = "biuf"
 
@@ -53,12 +57,14 @@ class StaleWriter(CheckpointError):
 def write(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
     """Put arrays and JSON-compatible meta at `path`, atomically and durably.
 
-    Arrays may be bool, integer or float, of any shape, 0-d and empty included. Raises TypeError for other
-    arrays or for meta that has no JSON form, OSError where the folder cannot be written.
+    Arrays may be bool, integer or float, of any shape, 0-d and empty included; meta may be of any size. Raises
+    TypeError for other arrays or for meta that has no JSON form, ValueError for a name that is the file's own,
+    CheckpointError where the names of the arrays are more than a file can hold, OSError where the folder
+    cannot be written.
     """
     target = Path(path)
     beside = target.with_name(target.name + ".writing")
-    data = _pack(arrays, meta)
+    data = _pack(target, arrays, meta)
     crash_point("checkpoint.before_write")
     with open(beside, "wb") as file:
         half = len(data) // 2
@@ -95,7 +101,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Arrays, Meta]:
         raise CheckpointError(
             f"{source}: damaged, its contents do not match its checksum; use an earlier checkpoint"
         )
-    meta: Meta = about["meta"]
+    meta: Meta = about["meta"] if version == 1 else _meta(source, arrays)
     while version < VERSION:
         if version not in MIGRATIONS:
             raise CheckpointError(
@@ -116,19 +122,29 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _pack(arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> bytes:
+def _pack(target: Path, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> bytes:
+    from safetensors import SafetensorError
     from safetensors.numpy import save
 
-    plain: Arrays = {}
+    plain: Arrays = {_META: np.frombuffer(json.dumps(meta).encode(), np.uint8)}
     for name, value in arrays.items():
+        if name in (_META, "__metadata__"):
+            raise ValueError(f"arrays has the name {name!r}, which is the file's own; use another name")
         array = np.asarray(value, order="C")
         if array.dtype.kind not in _KINDS or array.dtype.itemsize > 8:
             raise TypeError(
                 f"arrays[{name!r}] has dtype {array.dtype}; expected bool, integer or float of up to 64 bits"
             )
         plain[name] = array.astype(array.dtype.newbyteorder("<"), copy=False)
-    text = json.dumps({"format": FORMAT, "version": VERSION, "sha256": _BLANK, "meta": meta})
-    return bytes(save(plain, {_FIELD: text.replace(_BLANK, _digest(text, plain), 1)}))
+    text = json.dumps({"format": FORMAT, "version": VERSION, "sha256": _BLANK})
+    try:
+        return bytes(save(plain, {_FIELD: text.replace(_BLANK, _digest(text, plain), 1)}))
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{target}: cannot be written ({error}); found {len(plain)} arrays whose names have "
+            f"{sum(map(len, plain)):,} characters, expected below 100 MB with types and shapes. "
+            "Use fewer arrays or shorter names"
+        ) from error
 
 
 def _digest(text: str, arrays: Arrays) -> str:
@@ -163,7 +179,7 @@ def _about(source: Path, data: bytes) -> tuple[str, Meta]:
 
 def _version(source: Path, about: Meta) -> int:
     found = about.get("version")
-    if not isinstance(found, int) or found < 1 or "meta" not in about:
+    if not isinstance(found, int) or found < 1 or (found == 1 and "meta" not in about):
         raise CheckpointError(f"{source}: damaged, its version reads {found!r}; use an earlier checkpoint")
     if found > VERSION:
         raise NewerFormat(
@@ -184,6 +200,14 @@ def _tensors(source: Path, data: bytes) -> Arrays:
             f"{source}: truncated or damaged ({error}); use an earlier checkpoint"
         ) from None
     return {name: array if array.flags.writeable else array.copy() for name, array in found.items()}
+
+
+def _meta(source: Path, arrays: Arrays) -> Meta:
+    """What the caller added, taken from among the arrays."""
+    if _META not in arrays:
+        raise CheckpointError(f"{source}: damaged, it holds no array {_META!r}; use an earlier checkpoint")
+    meta: Meta = json.loads(arrays.pop(_META).tobytes())
+    return meta
 
 
 class Entry(NamedTuple):

@@ -121,19 +121,58 @@ def test_an_earlier_format_is_brought_up_step_by_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path / "a", {"x": np.ones(2)}, {"steps": []})
-    monkeypatch.setattr(checkpoint, "VERSION", checkpoint.VERSION + 2)
-    for version in (1, 2):
+    first = checkpoint.VERSION
+    monkeypatch.setattr(checkpoint, "VERSION", first + 2)
+    for version in (first, first + 1):
         monkeypatch.setitem(
             checkpoint.MIGRATIONS,
             version,
             lambda arrays, meta, v=version: (
-                {"x": arrays["x"] + v},
+                {"x": arrays["x"] + (v - first + 1)},
                 {"steps": [*meta["steps"], v]},
             ),
         )
     arrays, meta = read(tmp_path / "a")
     assert arrays["x"].tolist() == [4.0, 4.0]
-    assert meta == {"steps": [1, 2]}
+    assert meta == {"steps": [first, first + 1]}
+
+
+def test_a_file_with_its_meta_in_the_head_is_still_read(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    blank = "0" * 64
+    text = json.dumps({"format": checkpoint.FORMAT, "version": 1, "sha256": blank, "meta": META})
+    told = text.replace(blank, checkpoint._digest(text, ARRAYS), 1)
+    save_file(ARRAYS, tmp_path / "a", {"everlearn": told})
+    arrays, meta = read(tmp_path / "a")
+    assert meta == META
+    assert set(arrays) == set(ARRAYS)
+    np.testing.assert_array_equal(arrays["weights"], ARRAYS["weights"])
+
+
+def test_meta_of_more_than_a_head_can_hold_comes_back(tmp_path: Path) -> None:
+    texts = [f"{i:09d}" * 10_000 for i in range(1200)]  # 108 MB, above the 100 MB of a safetensors head
+    write(tmp_path / "a", ARRAYS, {"texts": texts})
+    arrays, meta = read(tmp_path / "a")
+    assert meta == {"texts": texts}
+    assert set(arrays) == set(ARRAYS)
+    whole = bytearray((tmp_path / "a").read_bytes())
+    whole[len(whole) // 2] ^= 1
+    (tmp_path / "a").write_bytes(whole)
+    with pytest.raises(CheckpointError, match="do not match its checksum"):
+        read(tmp_path / "a")
+
+
+def test_names_of_more_than_a_head_can_hold_are_an_error_that_counts_them(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"a: cannot be written .*found 2 arrays .*100,\d+,\d+ char"):
+        write(tmp_path / "a", {"n" * 100_000_001: np.zeros(1)}, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["everlearn.meta", "__metadata__"])
+def test_a_name_that_is_the_files_own_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=f"'{name}', which is the file's own"):
+        write(tmp_path / "a", {name: np.zeros(1)}, {})
 
 
 def test_the_newest_counts_and_only_the_last_few_stay(tmp_path: Path) -> None:
@@ -175,7 +214,7 @@ def test_a_checkpoint_of_a_later_release_is_not_passed_over(
     store = CheckpointStore(tmp_path)
     store.save(ARRAYS, {"events": 1})
     with monkeypatch.context() as later:
-        later.setattr(checkpoint, "VERSION", 2)
+        later.setattr(checkpoint, "VERSION", checkpoint.VERSION + 1)
         store.save(ARRAYS, {"events": 2})
     with pytest.raises(NewerFormat):
         store.latest()
@@ -210,6 +249,7 @@ def test_no_pickle_is_ever_read(tmp_path: Path) -> None:
         "F64",
         "F32",
         "I64",
+        "U8",
     }
 
 
