@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from streams.errors import BrokerUnavailable, PositionLost, StreamError, UnknownStream
+from streams.errors import BrokerUnavailable, MessageTooLarge, PositionLost, StreamError, UnknownStream
 
 if TYPE_CHECKING:
     from kafka import KafkaConsumer, KafkaProducer
@@ -181,23 +181,37 @@ def send_all(
     The event's time stays inside the message: as the record's timestamp it would make the broker's retention
     drop what is replayed from long ago.
 
-    Raises BrokerUnavailable where that does not happen; how many are durable is then unknown, but they are
-    the first ones, in order.
+    Raises MessageTooLarge for a message above what client or broker take, StreamError where the broker refuses
+    one for another reason, BrokerUnavailable where it does not answer. How many are durable is then unknown,
+    but they are the first ones, in order.
     """
     from kafka.errors import KafkaError
 
+    sent, largest = [], 0
     try:
-        sent = [
-            producer.send(
-                topic,
-                value=value,
-                key=key.encode(),
-                partition=partition,
-            )
-            for key, _, value in rows
-        ]
+        for key, _, value in rows:
+            largest = max(largest, len(key.encode()) + len(value))
+            sent.append(producer.send(topic, value=value, key=key.encode(), partition=partition))
         producer.flush(timeout=REQUEST)
         for future in sent:
             future.get(timeout=0)
     except KafkaError as error:
-        raise unavailable(bootstrap, error) from error
+        raise _not_taken(bootstrap, topic, largest, error) from error
+
+
+def _not_taken(bootstrap: str, topic: str, largest: int, error: Exception) -> StreamError:
+    """Why a message did not reach a topic; largest: bytes of the largest one that was sent."""
+    from kafka.errors import BrokerResponseError, MessageSizeTooLargeError, RecordListTooLargeError
+
+    if isinstance(error, MessageSizeTooLargeError | RecordListTooLargeError):
+        return MessageTooLarge(
+            f"a message of {largest:,} bytes for topic {topic!r} at {bootstrap} is too large ({error}); expected "
+            "at most the client's max_request_size and the topic's max.message.bytes, both about 1 MiB unless "
+            "set otherwise; raise both, or write less"
+        )
+    if isinstance(error, BrokerResponseError) and not error.retriable:
+        return StreamError(
+            f"the broker at {bootstrap} refused a message for topic {topic!r} ({error}); check that this client "
+            "may write there, and the topic's settings"
+        )
+    return unavailable(bootstrap, error)

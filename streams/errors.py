@@ -19,6 +19,10 @@ class BrokerUnavailable(StreamError, ConnectionError):
     """No broker answers at the address."""
 
 
+class MessageTooLarge(StreamError, ValueError):
+    """A message above what the client or the broker takes."""
+
+
 class TableError(StreamError, ValueError):
     """A file of rows that cannot be read as a stream: missing, empty, of unknown form, without its target."""
 

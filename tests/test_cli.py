@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -9,15 +10,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from kafka import TopicPartition as KafkaPartition
 
 from engine.checkpoint import CheckpointStore
 from engine.cli import main
-from streams.codecs import encode_event, encode_label
-from streams.event import Event, Label
+from engine.decision import KEPT_BYTES, Refusal
+from streams.broker import KafkaLog, connect_consumer, ensure_topics
+from streams.codecs import encode_event, encode_json, encode_label
+from streams.event import Event, Label, Malformed, Position
 from streams.log import EmbeddedLog
 
 
@@ -85,6 +91,45 @@ def test_run_answers_learns_and_keeps_what_it_cannot_use(
     assert set(answers[-1]["probabilities"]) == {"true", "false"}
     [dead] = read(tmp_path, "orders.dead")
     assert dead["record"] == "{broken"
+
+
+@pytest.mark.kafka
+def test_a_large_record_that_is_unusable_does_not_stop_a_run_that_keeps_dead_letters(
+    tmp_path: Path, broker: str, topic: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    orders, letters, broken = topic("orders"), topic("letters"), random.Random(0).randbytes(614_000)
+    ensure_topics(broker, {orders: 1, letters: 1})
+    with closing(KafkaLog(broker)) as log:
+        event = encode_event(Event(id="a", time=1.0, features={"x": 1}))
+        log.append_many(orders, 0, [("?", 0.0, broken), ("a", 1.0, event)])
+    arguments = ["run", "--broker", broker, "--events", orders, "--dead", letters, "--bounded"]
+    folder = ["--snapshots", str(tmp_path), "--from", "beginning"]
+    code, out, err = everlearn(*arguments, *folder, capsys=capsys)
+    assert code == 0, err
+    assert "finished: 1 events, 0 labels learned, 1 records refused" in " ".join(out.split())
+    with closing(connect_consumer(broker)) as consumer:
+        consumer.assign([where := KafkaPartition(letters, 0)])
+        consumer.seek_to_beginning(where)
+        [kept] = consumer.poll(timeout_ms=10_000)[where]
+    letter = json.loads(kept.value)
+    assert letter["record"].encode("latin-1") == broken[:KEPT_BYTES]
+    assert letter["record_bytes"] == 614_000
+    assert letter["record_sha256"] == hashlib.sha256(broken).hexdigest()
+    assert (letter["topic"], letter["partition"], letter["offset"]) == (orders, 0, 0)
+
+
+@pytest.mark.parametrize("character", ["\x01", "\\", "é", "\U0001f600"])
+def test_a_dead_letter_stays_below_what_a_broker_takes_whatever_was_refused(character: str) -> None:
+    text = character * 900_000
+    items = [
+        Malformed(raw=text.encode(), error="unreadable"),
+        Event(id=text, time=1.0, features={text: text}),
+        Label(id="a", time=1.0, label=text),
+    ]
+    for item in items:
+        letter = Refusal(Position("orders", 0, 7), 1.0, f"label is {text}", item).message()
+        assert letter["record_bytes"] >= 900_000
+        assert len(encode_json(letter)) < 700_000
 
 
 def test_run_goes_on_with_what_has_come_since(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from streams.broker import KafkaLog, ensure_topics
 from streams.codecs import encode_event
-from streams.errors import BrokerUnavailable, PositionLost, StreamError, UnknownStream
+from streams.errors import BrokerUnavailable, MessageTooLarge, PositionLost, StreamError, UnknownStream
 from streams.event import Event, Malformed, TopicPartition
 from streams.kafka import KafkaSink, KafkaSource
 
@@ -171,3 +171,13 @@ def test_records_that_vanish_while_a_source_reads_are_an_error(
     with pytest.raises(PositionLost, match="no longer holds what comes next"):
         ids(source, 1)
     source.close()
+
+
+def test_a_message_that_is_too_large_is_told_apart_from_an_absent_broker(broker: str, events: str) -> None:
+    sink = KafkaSink(broker, events)
+    sink.write("large", {"text": "x" * 1_100_000})
+    with pytest.raises(MessageTooLarge, match=r"1,100,01\d bytes .*is too large .*max_request_size") as told:
+        sink.flush()
+    assert "no Kafka broker answers" not in str(told.value)
+    sink.rewind(10)
+    sink.close()
