@@ -11,6 +11,10 @@ class LogDamaged(StreamError):
     """The file of an embedded log is not one, or can no longer be read."""
 
 
+class LogFull(StreamError):
+    """The embedded log's disk has no room left; what is in the log is whole."""
+
+
 class PositionLost(StreamError, LookupError):
     """A position that the log does not hold (any more): it was cut, has expired or is another log."""
 

@@ -7,6 +7,7 @@ returned for is on the disk.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import threading
 import time
@@ -17,7 +18,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from streams.codecs import encode_json
-from streams.errors import LogDamaged, PositionLost
+from streams.errors import LogDamaged, LogFull, PositionLost
 from streams.event import TopicPartition
 
 _APPLICATION = 0x65766C67  # "evlg" in SQLite's header: tells this log from other databases
@@ -106,6 +107,11 @@ class EmbeddedLog:
                 raise TimeoutError(
                     f"{self.path}: another process has been writing for too long ({error})"
                 ) from error
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                raise LogFull(
+                    f"{self.path}: no room is left for the log ({error}); what was acknowledged is in it, the "
+                    "last append is not. Make room on its disk and start again"
+                ) from error
             raise LogDamaged(
                 f"{self.path} cannot be used as an embedded log ({error}); restore the file from a copy, "
                 "check the disk and the rights, or pass another path"
@@ -118,10 +124,11 @@ class EmbeddedLog:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
+                connection.execute("COMMIT")
             except BaseException:
-                connection.execute("ROLLBACK")
+                if connection.in_transaction:  # SQLite itself rolls back where the disk is full or fails
+                    connection.execute("ROLLBACK")
                 raise
-            connection.execute("COMMIT")
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -129,7 +136,7 @@ class EmbeddedLog:
         return self._connection
 
     def append(self, topic: str, partition: int, key: str, time: float, value: bytes) -> int:
-        """Append one record; returns its offset once it is durable."""
+        """Append one record; returns its offset once it is durable. Raises as `append_many` does."""
         return self.append_many(topic, partition, [(key, time, value)])
 
     def append_many(
@@ -138,6 +145,7 @@ class EmbeddedLog:
         """Append (key, time, value) rows in one transaction; returns the offset of the first.
 
         at: the end offset the caller expects; PositionLost where another writer has moved it.
+        Raises LogFull where there is no room, ValueError for a time that is not finite; nothing is written then.
         """
         with self._transaction() as connection:
             (end,) = connection.execute(_BEHIND, (topic, partition)).fetchone()
@@ -149,7 +157,7 @@ class EmbeddedLog:
                 )
             connection.executemany(
                 _INSERT,
-                ((topic, partition, offset, *row) for offset, row in enumerate(rows, start)),
+                ((topic, partition, offset, *_timed(row)) for offset, row in enumerate(rows, start)),
             )
         return start
 
@@ -248,6 +256,13 @@ class EmbeddedLog:
         self.close()
 
 
+def _timed(row: tuple[str, float, bytes]) -> tuple[str, float, bytes]:
+    key, time, _ = row
+    if not math.isfinite(time):
+        raise ValueError(f"time is {time} for key {key!r}; expected seconds since 1970-01-01 UTC, finite")
+    return row
+
+
 class LogSink:
     """Writes forecasts to one partition of an embedded log; the cursor is the next offset.
 
@@ -274,9 +289,9 @@ class LogSink:
         self._waiting: list[tuple[str, float, bytes]] = []
 
     def write(self, key: str, value: Mapping[str, Any]) -> None:
-        """Append one message; its field `time`, where it is a number, is stored beside it."""
+        """Append one message; its field `time`, where it is a finite number, is stored beside it."""
         time = value.get("time")
-        seconds = float(time) if isinstance(time, int | float) else 0.0
+        seconds = float(time) if isinstance(time, int | float) and math.isfinite(time) else 0.0
         self._waiting.append((key, seconds, encode_json(value)))
         if len(self._waiting) >= self._buffer:
             self.flush()

@@ -13,7 +13,7 @@ import pytest
 
 from streams.clock import ManualClock
 from streams.codecs import encode_event
-from streams.errors import LogDamaged, PositionLost
+from streams.errors import LogDamaged, LogFull, PositionLost
 from streams.event import Event, Malformed, TopicPartition
 from streams.log import EmbeddedLog, LogSink
 from streams.log_source import LogSource
@@ -129,6 +129,29 @@ def test_a_reader_sees_what_another_process_has_acknowledged_before_it_was_kille
         assert [row.offset for row in found] == list(range(len(found)))
         assert len(found) >= len(acknowledged)
         assert log.append("events", 0, "next", 0.0, b"x") == len(found)
+
+
+def test_a_full_disk_is_told_as_such_and_what_was_acknowledged_stays(path: Path) -> None:
+    with EmbeddedLog(path) as log:
+        log.append("events", 0, "a", 0.0, b"x")
+        connection = log._connection
+        assert connection is not None
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(LogFull, match=r"no room is left .*full\); what was acknowledged is in it.*disk"):
+            log.append_many("events", 0, [("b", 0.0, b"x"), ("c", 0.0, b"x" * 100_000)])
+        assert [row.key for row in log.read("events", 0, 0, 10)] == ["a"]
+        connection.execute(f"PRAGMA max_page_count = {pages + 100}")
+        assert log.append("events", 0, "b", 0.0, b"x" * 100_000) == 1
+
+
+@pytest.mark.parametrize("time", [float("nan"), float("inf")])
+def test_a_time_that_is_not_finite_is_refused_and_nothing_is_written(path: Path, time: float) -> None:
+    with EmbeddedLog(path) as log:
+        with pytest.raises(ValueError, match=f"time is {time} for key 'b'; expected seconds"):
+            log.append_many("events", 0, [("a", 0.0, b"x"), ("b", time, b"x")])
+        assert log.end_offsets() == {}
+        assert log.append("events", 0, "a", 0.0, b"x") == 0
 
 
 def test_a_file_that_is_no_database_is_a_clear_error(path: Path) -> None:
@@ -255,3 +278,12 @@ def test_a_sink_writes_by_itself_when_its_buffer_is_full(path: Path) -> None:
             sink.write(key, {"id": key})
         assert log.end_offset("answers") == 2
         assert sink.cursor() == 3
+
+
+def test_a_sink_takes_a_message_whose_time_is_no_finite_number(path: Path) -> None:
+    with EmbeddedLog(path) as log:
+        sink = LogSink(log, "answers")
+        for key, time in {"a": float("nan"), "b": "noon", "c": 2.5}.items():
+            sink.write(key, {"time": time})
+        sink.flush()
+        assert [row.time for row in log.read("answers", 0, 0, 10)] == [0.0, 0.0, 2.5]
