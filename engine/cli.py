@@ -94,12 +94,14 @@ def run(
     from engine.attach import Attachment, attach, keys_of
     from engine.terminal import open_view
 
+    forecasts = forecasts or f"{events}.forecasts"
+    _distinct({"--events": events, "--labels": labels}, {"--forecasts": forecasts, "--dead": dead})
     asked = Attachment(
         log=log,
         broker=broker,
         events=events,
         labels=labels,
-        forecasts=forecasts or f"{events}.forecasts",
+        forecasts=forecasts,
         dead=dead,
         snapshots=snapshots,
         start=start,
@@ -111,6 +113,19 @@ def run(
         every_seconds=every_seconds,
     )
     attach(asked, open_view())
+
+
+def _distinct(read: dict[str, str | None], written: dict[str, str | None]) -> None:
+    """AttachError where a topic to write is another option's too: going on cuts what was written, input too."""
+    from engine.attach import AttachError
+
+    for option, topic in written.items():
+        for other, its in (read | written).items():
+            if topic is not None and topic == its and other != option:
+                raise AttachError(
+                    f"{option} and {other} are both topic {topic!r}; expected a topic of its own for what is "
+                    f"written, because a run that goes on cuts it back. Use another {option}"
+                )
 
 
 @checkpoints.command("ls")

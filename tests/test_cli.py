@@ -167,6 +167,9 @@ def wait_for_answers(folder: Path, count: int) -> None:
         time.sleep(0.05)
 
 
+RUN = ["run", "--events", "e", "--snapshots", "s", "--log", "no.sqlite", "--from", "end"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -175,6 +178,12 @@ def wait_for_answers(folder: Path, count: int) -> None:
         (["run", "--events", "e", "--snapshots", "s", "--from", "end"], "one of --log FILE and --broker"),
         (["run", "--events", "e", "--snapshots", "s", "--from", "end", "--log", "text"], "text"),
         (["run", "--events", "e", "--snapshots", "s", "--from", "end", "--broker", "127.0.0.1:1"], "broker"),
+        ([*RUN, "--forecasts", "e"], "--forecasts and --events are both topic 'e'"),
+        ([*RUN, "--labels", "l", "--forecasts", "l"], "--forecasts and --labels are both topic 'l'"),
+        ([*RUN, "--labels", "e.forecasts"], "--forecasts and --labels are both topic 'e.forecasts'"),
+        ([*RUN, "--dead", "e"], "--dead and --events are both topic 'e'"),
+        ([*RUN, "--labels", "l", "--dead", "l"], "--dead and --labels are both topic 'l'"),
+        ([*RUN, "--forecasts", "f", "--dead", "f"], "--forecasts and --dead are both topic 'f'"),
         (["demo", "--out", "text"], "cannot be used as a folder"),
         (["checkpoint", "ls", "nothing"], "holds no snapshot"),
         (["checkpoint", "verify", "nothing"], "no such file"),
@@ -217,6 +226,32 @@ def test_a_snapshot_can_be_listed_inspected_and_verified(
     assert code == 2
     assert newest.name in err
     assert "whole" in out
+
+
+def test_answers_are_never_written_into_what_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_log(tmp_path / "log.sqlite", n=20)
+    code, _, err = everlearn(
+        *attach_arguments(tmp_path, "--from", "beginning", "--bounded", "--forecasts", "paid"), capsys=capsys
+    )
+    assert code == 2
+    assert "Use another --forecasts" in err
+    with EmbeddedLog(tmp_path / "log.sqlite") as log:
+        assert {partition.topic: end for partition, end in log.end_offsets().items()} == {
+            "orders": 21,
+            "paid": 20,
+        }
+
+
+def test_one_topic_may_hold_events_and_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with EmbeddedLog(tmp_path / "log.sqlite") as log:
+        log.append("orders", 0, "a", 1.0, encode_event(Event(id="a", time=1.0, features={"x": 1})))
+        log.append("orders", 0, "a", 2.0, encode_label(Label(id="a", time=2.0, label=True)))
+    arguments = attach_arguments(tmp_path, "--from", "beginning", "--bounded")
+    code, out, err = everlearn(*arguments, "--labels", "orders", capsys=capsys)
+    assert code == 0, err
+    assert "1 events, 1 labels learned" in " ".join(out.split())
 
 
 def test_snapshots_of_other_options_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
