@@ -28,7 +28,8 @@ class AttachError(Exception):
 class Attachment:
     """What to read, where to answer and how to learn.
 
-    log: file of an embedded log, or broker: "host:port"; one of the two. events, labels: topics to read,
+    log: file of an embedded log, or broker: "host:port"; one of the two. broker_config: TOML file of settings
+    for the broker's clients. events, labels: topics to read,
     which may be the same (None: events carry their labels). forecasts, dead: topics to write (dead None:
     refused records are counted alone). snapshots: folder. start: where a first run begins; a later one goes
     on from its snapshot. bounded: end where the topics end now, in the order of event time. keys: fields or
@@ -49,6 +50,7 @@ class Attachment:
     seed: int
     label_history: bool
     every_seconds: float
+    broker_config: Path | None = None
 
     @property
     def topics(self) -> list[str]:
@@ -100,11 +102,12 @@ def _counted(loop: Loop) -> str:
 
 def _journal(asked: Attachment) -> Journal:
     from engine.journal import BrokerJournal, EmbeddedJournal
+    from streams.broker_config import read_options
 
     if (asked.log is None) == (asked.broker is None):
         raise AttachError("expected one of --log FILE and --broker ADDRESS")
     if asked.broker is not None:
-        return BrokerJournal(asked.broker)
+        return BrokerJournal(asked.broker, read_options(asked.broker_config))
     assert asked.log is not None
     if not asked.log.is_file():
         raise AttachError(

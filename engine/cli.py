@@ -28,6 +28,10 @@ app.add_typer(checkpoints, name="checkpoint", rich_help_panel=None)
 app.command()(evaluate)
 
 Broker = Annotated[str | None, typer.Option(metavar="ADDRESS", help="host:port of a Kafka broker.")]
+Config = Annotated[
+    Path | None,
+    typer.Option("--broker-config", metavar="FILE", help="Settings for it, security among them, as TOML."),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all randomness.")]
 
 
@@ -36,6 +40,7 @@ def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where everything goes.")] = Path("everlearn-demo"),
     whole_year: Annotated[bool, typer.Option("--all", help="All of 2013, not January and February.")] = False,
     broker: Broker = None,
+    broker_config: Config = None,
     peers: Annotated[bool, typer.Option(help="River's learners beside it.")] = True,
     seed: Seed = 0,
     limit: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
@@ -48,10 +53,12 @@ def demo(
     from engine.demo import PEERS, Demo, run_demo
     from engine.terminal import open_view
 
+    _of_a_broker(broker, broker_config)
     asked = Demo(
         folder=out,
         months=tuple(range(1, 13)) if whole_year else (1, 2),
         broker=broker,
+        broker_config=broker_config,
         seed=seed,
         peers=(tuple(peer) if peer else PEERS) if peers else (),
         limit=limit,
@@ -65,6 +72,7 @@ def run(
     snapshots: Annotated[Path, typer.Option(metavar="DIR", help="Where snapshots are kept.")],
     log: Annotated[Path | None, typer.Option(metavar="FILE", help="An embedded log.")] = None,
     broker: Broker = None,
+    broker_config: Config = None,
     labels: Annotated[str | None, typer.Option(metavar="TOPIC", help="Labels that come later.")] = None,
     forecasts: Annotated[
         str | None, typer.Option(metavar="TOPIC", help="Where answers go.  [default: EVENTS.forecasts]")
@@ -94,11 +102,13 @@ def run(
     from engine.attach import Attachment, attach, keys_of
     from engine.terminal import open_view
 
+    _of_a_broker(broker, broker_config)
     forecasts = forecasts or f"{events}.forecasts"
     _distinct({"--events": events, "--labels": labels}, {"--forecasts": forecasts, "--dead": dead})
     asked = Attachment(
         log=log,
         broker=broker,
+        broker_config=broker_config,
         events=events,
         labels=labels,
         forecasts=forecasts,
@@ -113,6 +123,15 @@ def run(
         every_seconds=every_seconds,
     )
     attach(asked, open_view())
+
+
+def _of_a_broker(broker: str | None, config: Path | None) -> None:
+    from streams.errors import BrokerConfigError
+
+    if config is not None and broker is None:
+        raise BrokerConfigError(
+            f"--broker-config {config} is given without --broker; expected both or neither"
+        )
 
 
 def _distinct(read: dict[str, str | None], written: dict[str, str | None]) -> None:
@@ -188,12 +207,14 @@ def checkpoint_verify(
 def doctor(
     out: Annotated[Path, typer.Option(metavar="DIR", help="A folder to write to.")] = Path("everlearn-demo"),
     broker: Broker = None,
+    broker_config: Config = None,
 ) -> None:
     """Look whether everything that is needed is there; exit code 2 if something is not."""
     from engine.doctor import examine
 
+    _of_a_broker(broker, broker_config)
     ill = False
-    for name, well, text in examine(out, broker):
+    for name, well, text in examine(out, broker, broker_config):
         typer.echo(f"{ {True: 'ok', False: 'NO', None: '--'}[well]:<3} {name:<17} {text}")
         ill |= well is False
     if ill:

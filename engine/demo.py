@@ -54,14 +54,15 @@ class DemoError(Exception):
 class Demo:
     """What was asked for.
 
-    folder: where everything goes. months: of 2013. broker: "host:port", None for the embedded log. seed: of
-    the learners. peers: names of `engine.evaluate.peers`. limit: only the first so many records, events and
-    labels counted; None for all.
+    folder: where everything goes. months: of 2013. broker: "host:port", None for the embedded log.
+    broker_config: TOML file of settings for its clients. seed: of the learners. peers: names of
+    `engine.evaluate.peers`. limit: only the first so many records, events and labels counted; None for all.
     """
 
     folder: Path
     months: tuple[int, ...] = (1, 2)
     broker: str | None = None
+    broker_config: Path | None = None
     seed: int = 0
     peers: tuple[str, ...] = PEERS
     limit: int | None = None
@@ -75,21 +76,25 @@ class Demo:
     def identity(self) -> dict[str, Any]:
         """What must not change when a folder is used again, ready for JSON."""
         found = asdict(self)
-        del found["folder"], found["peers"]
+        del found["folder"], found["peers"], found["broker_config"]
         return {**found, "months": list(self.months)}
 
     @classmethod
-    def kept(cls, folder: Path) -> Demo:
-        """The demo that a folder was begun with, its peers left out."""
+    def kept(cls, folder: Path, broker_config: Path | None = None) -> Demo:
+        """The demo that a folder was begun with, its peers left out; settings of a broker are never kept."""
         found = json.loads((folder / "demo.json").read_text(encoding="utf-8"))
-        return cls(folder=folder, peers=(), **{**found, "months": tuple(found["months"])})
+        found["months"] = tuple(found["months"])
+        return cls(folder=folder, broker_config=broker_config, peers=(), **found)
 
 
 def open_journal(demo: Demo) -> Journal:
     """Where this demo's flights and forecasts stand."""
     from engine.journal import BrokerJournal, EmbeddedJournal
+    from streams.broker_config import read_options
 
-    return EmbeddedJournal(demo.folder / "log.sqlite") if demo.broker is None else BrokerJournal(demo.broker)
+    if demo.broker is None:
+        return EmbeddedJournal(demo.folder / "log.sqlite")
+    return BrokerJournal(demo.broker, read_options(demo.broker_config))
 
 
 def open_source(demo: Demo, journal: Journal) -> Source:
@@ -209,7 +214,7 @@ def _peers_beside(demo: Demo) -> Iterator[subprocess.Popen[bytes] | None]:
         yield None
         return
     root = str(Path(__file__).resolve().parent.parent)
-    arguments = [root, str(demo.folder), str(os.getpid()), *demo.peers]
+    arguments = [root, str(demo.folder), str(os.getpid()), str(demo.broker_config or ""), *demo.peers]
     process = subprocess.Popen([sys.executable, "-P", "-c", _PEERS_COMMAND, *arguments])
     try:
         yield process

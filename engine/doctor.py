@@ -22,8 +22,8 @@ class Finding(NamedTuple):
     text: str
 
 
-def examine(out: Path, broker: str | None = None) -> Iterator[Finding]:
-    """Look at the installation, the folder `out`, and the broker if one is named."""
+def examine(out: Path, broker: str | None = None, broker_config: Path | None = None) -> Iterator[Finding]:
+    """Look at the installation, the folder `out`, and the broker if one is named, with the settings in a file."""
     from engine import __version__
 
     yield Finding("everlearn", True, f"{__version__} on Python {platform.python_version()}")
@@ -38,7 +38,7 @@ def examine(out: Path, broker: str | None = None) -> Iterator[Finding]:
     yield _data()
     yield _folder(out)
     if broker is not None:
-        yield _broker(broker)
+        yield _broker(broker, broker_config)
 
 
 def _kernels() -> Finding:
@@ -65,12 +65,13 @@ def _folder(out: Path) -> Finding:
         return Finding("output folder", False, f"{nearest} cannot be written ({error.strerror}); use --out")
 
 
-def _broker(address: str) -> Finding:
+def _broker(address: str, config: Path | None) -> Finding:
     from streams.broker import connect_consumer
+    from streams.broker_config import read_options
     from streams.errors import StreamError
 
     try:
-        consumer = connect_consumer(address)
+        consumer = connect_consumer(address, options=read_options(config))
         topics = len(consumer.topics())
         consumer.close(autocommit=False)
     except StreamError as error:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from streams.event import Record, TopicPartition
@@ -70,34 +70,34 @@ class EmbeddedJournal:
 
 
 class BrokerJournal:
-    """Topics of the Kafka broker at `address`, "host:port"."""
+    """Topics of the Kafka broker at `address`, "host:port"; options: kafka-python's settings for every client."""
 
-    def __init__(self, address: str) -> None:
-        self._address = address
+    def __init__(self, address: str, options: Mapping[str, Any] | None = None) -> None:
+        self._address, self._options = address, options
 
     def prepare(self, topics: Sequence[str]) -> None:
         """Make the topics that are not there; BrokerUnavailable where no broker answers."""
         from streams.broker import ensure_topics
 
-        ensure_topics(self._address, dict.fromkeys(topics, 1))
+        ensure_topics(self._address, dict.fromkeys(topics, 1), options=self._options)
 
     def source(self, topics: Sequence[str], *, start: Start, bounded: bool) -> BoundedSource:
         """Records of these topics."""
         from streams.kafka import KafkaSource
 
-        return KafkaSource(self._address, topics, start=start, bounded=bounded)
+        return KafkaSource(self._address, topics, start=start, bounded=bounded, options=self._options)
 
     def sink(self, topic: str) -> Sink:
         """Appends to a topic's partition 0."""
         from streams.kafka import KafkaSink
 
-        return KafkaSink(self._address, topic)
+        return KafkaSink(self._address, topic, options=self._options)
 
     def log(self) -> AbstractContextManager[Appendable]:
         """A pair of connections, closed with the context."""
         from streams.broker import KafkaLog
 
-        return contextlib.closing(KafkaLog(self._address))
+        return contextlib.closing(KafkaLog(self._address, options=self._options))
 
     def close(self) -> None:
         """Nothing is held here."""

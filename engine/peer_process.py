@@ -188,14 +188,16 @@ def die_with_parent(parent: int) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """FOLDER PARENT NAME…: the demo's folder, the process id of the parent, and the peers."""
+    """FOLDER PARENT CONFIG NAME…: the demo's folder, its process id, its --broker-config or "", the peers."""
     from engine.demo import Demo, open_journal, open_source, owned
     from engine.run import StopSignals
     from streams.clock import SystemClock
 
-    folder, parent, names = Path(arguments[0]), int(arguments[1]), tuple(arguments[2:])
+    folder, parent, config, names = (
+        Path(arguments[0]), int(arguments[1]), Path(arguments[2]) if arguments[2] else None, tuple(arguments[3:])
+    )  # fmt: skip
     die_with_parent(parent)
-    demo = Demo.kept(folder)
+    demo = Demo.kept(folder, config)
     with (
         StopSignals() as stop,
         owned(demo.peer_folder, wait=60.0),

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from streams.errors import BrokerUnavailable, MessageTooLarge, PositionLost, StreamError, UnknownStream
+from streams.broker_config import options_of
+from streams.errors import (
+    BrokerConfigError,
+    BrokerUnavailable,
+    MessageTooLarge,
+    PositionLost,
+    StreamError,
+    UnknownStream,
+)
 
 if TYPE_CHECKING:
     from kafka import KafkaConsumer, KafkaProducer
@@ -14,60 +22,80 @@ if TYPE_CHECKING:
 CONNECT = 5.0  # seconds to wait for a broker's first answer
 REQUEST = 30.0  # seconds to wait for any later one
 
+Options: TypeAlias = Mapping[str, Any] | None
+
 
 def unavailable(bootstrap: str, error: object) -> BrokerUnavailable:
     """The error of an address where no broker answers."""
     return BrokerUnavailable(
         f"no Kafka broker answers at {bootstrap} ({error}); check that it runs, that host and port are "
-        "those of a listener, and that its advertised.listeners can be reached from here"
+        "those of a listener, that its advertised.listeners can be reached from here, and that security "
+        "settings are those that the listener expects"
     )
 
 
-def connect_consumer(bootstrap: str, *, timeout: float = CONNECT, **options: Any) -> KafkaConsumer:
-    """A consumer without a group that never moves by itself: positions are always set by its owner.
-
-    Further options go to kafka-python (a `group_id` may be among them). Raises BrokerUnavailable.
-    """
-    from kafka import KafkaConsumer
-    from kafka.errors import KafkaError
+@contextmanager
+def _connecting(bootstrap: str) -> Iterator[None]:
+    """kafka-python's errors while a client is made, as errors that say what to do."""
+    from kafka.errors import KafkaConfigurationError, KafkaError
 
     try:
+        yield
+    except (KafkaConfigurationError, ValueError, TypeError) as error:
+        if isinstance(error, BrokerConfigError):
+            raise
+        raise BrokerConfigError(
+            f"kafka-python cannot use these settings for {bootstrap} ({error}); change or leave out what it names"
+        ) from error
+    except (KafkaError, OSError) as error:
+        raise unavailable(bootstrap, error) from error
+
+
+def connect_consumer(bootstrap: str, *, timeout: float = CONNECT, options: Options = None) -> KafkaConsumer:
+    """A consumer without a group that never moves by itself: positions are always set by its owner.
+
+    options: kafka-python's settings (a `group_id` may be among them); those of other clients are passed over.
+    Raises BrokerUnavailable, and BrokerConfigError for settings that cannot be used.
+    """
+    from kafka import KafkaConsumer
+
+    with _connecting(bootstrap):
         return KafkaConsumer(
+            **{"bootstrap_timeout_ms": int(1000 * timeout)} | options_of(KafkaConsumer, options),
             bootstrap_servers=bootstrap,
-            bootstrap_timeout_ms=int(1000 * timeout),
             enable_auto_commit=False,
             auto_offset_reset="none",
             allow_auto_create_topics=False,
-            **options,
         )
-    except (KafkaError, OSError) as error:
-        raise unavailable(bootstrap, error) from error
 
 
-def connect_producer(bootstrap: str, *, timeout: float = CONNECT) -> KafkaProducer:
-    """An idempotent producer that waits for all replicas. Raises BrokerUnavailable."""
+def connect_producer(bootstrap: str, *, timeout: float = CONNECT, options: Options = None) -> KafkaProducer:
+    """An idempotent producer that waits for all replicas; options and errors as for `connect_consumer`."""
     from kafka import KafkaProducer
-    from kafka.errors import KafkaError
 
-    try:
+    usual = {
+        "bootstrap_timeout_ms": int(1000 * timeout),
+        "linger_ms": 5,
+        "batch_size": 128 * 1024,
+        "max_block_ms": int(1000 * REQUEST),
+    }
+    with _connecting(bootstrap):
         return KafkaProducer(
+            **usual | options_of(KafkaProducer, options),
             bootstrap_servers=bootstrap,
-            bootstrap_timeout_ms=int(1000 * timeout),
             acks="all",
             enable_idempotence=True,
-            linger_ms=5,
-            batch_size=128 * 1024,
-            max_block_ms=int(1000 * REQUEST),
             allow_auto_create_topics=False,
         )
-    except (KafkaError, OSError) as error:
-        raise unavailable(bootstrap, error) from error
 
 
-def ensure_topics(bootstrap: str, topics: Mapping[str, int], *, timeout: float = CONNECT) -> None:
-    """Create the topics that are not there yet; topic → number of partitions.
+def ensure_topics(
+    bootstrap: str, topics: Mapping[str, int], *, timeout: float = CONNECT, options: Options = None
+) -> None:
+    """Create the topics that are not there yet; topic → number of partitions; options: kafka-python's settings.
 
-    Raises BrokerUnavailable, and StreamError where a topic is there with another number of partitions.
+    Raises BrokerUnavailable, BrokerConfigError for settings that cannot be used, and StreamError where a topic
+    is there with another number of partitions.
     """
     from kafka import KafkaAdminClient
     from kafka.errors import KafkaError, TopicAlreadyExistsError
@@ -75,10 +103,11 @@ def ensure_topics(bootstrap: str, topics: Mapping[str, int], *, timeout: float =
     wrong = {topic: count for topic, count in topics.items() if count < 1}
     if wrong:
         raise ValueError(f"topics asks for {wrong}; expected at least 1 partition each")
-    try:
-        admin = KafkaAdminClient(bootstrap_servers=bootstrap, bootstrap_timeout_ms=int(1000 * timeout))
-    except (KafkaError, OSError) as error:
-        raise unavailable(bootstrap, error) from error
+    with _connecting(bootstrap):
+        admin = KafkaAdminClient(
+            **{"bootstrap_timeout_ms": int(1000 * timeout)} | options_of(KafkaAdminClient, options),
+            bootstrap_servers=bootstrap,
+        )
     try:
         there = set(admin.list_topics())
         for topic, count in topics.items():
@@ -113,12 +142,15 @@ def partitions_of(consumer: KafkaConsumer, bootstrap: str, topic: str) -> list[i
 
 
 class KafkaLog:
-    """Topics of a broker as a log that can be continued at its end, as the embedded log can."""
+    """Topics of a broker as a log that can be continued at its end, as the embedded log can.
 
-    def __init__(self, bootstrap: str, *, timeout: float = CONNECT) -> None:
+    timeout: seconds to wait for the broker's first answer. options: kafka-python's settings.
+    """
+
+    def __init__(self, bootstrap: str, *, timeout: float = CONNECT, options: Options = None) -> None:
         self._bootstrap = bootstrap
-        self._consumer = connect_consumer(bootstrap, timeout=timeout)
-        self._producer = connect_producer(bootstrap, timeout=timeout)
+        self._consumer = connect_consumer(bootstrap, timeout=timeout, options=options)
+        self._producer = connect_producer(bootstrap, timeout=timeout, options=options)
 
     def end_offset(self, topic: str, partition: int = 0) -> int:
         """The offset behind the partition's last record."""

@@ -23,6 +23,10 @@ class BrokerUnavailable(StreamError, ConnectionError):
     """No broker answers at the address."""
 
 
+class BrokerConfigError(StreamError, ValueError):
+    """A setting for connections to a broker that is unknown or cannot be used."""
+
+
 class MessageTooLarge(StreamError, ValueError):
     """A message above what the client or the broker takes."""
 

@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
-from streams.broker import CONNECT, connect_consumer, connect_producer, partitions_of, send_all, unavailable
+from streams.broker import (
+    CONNECT,
+    Options,
+    connect_consumer,
+    connect_producer,
+    partitions_of,
+    send_all,
+    unavailable,
+)
 from streams.codecs import decode, encode_json
 from streams.errors import PositionLost
 from streams.event import Position, Record, TopicPartition
@@ -25,9 +33,9 @@ class KafkaSource:
     because either end would be a silent choice.
     bounded: stop at the ends that the partitions have now; otherwise the source is live.
     timeout: seconds to wait for the broker's first answer.
-    options: further settings for kafka-python's consumer, `group_id` or security among them.
-    Raises BrokerUnavailable, UnknownStream for a topic that does not exist, and PositionLost where `start`
-    or a `seek` names an offset that the broker does not hold.
+    options: settings by kafka-python's names, `group_id` or security among them.
+    Raises BrokerUnavailable, BrokerConfigError for settings that cannot be used, UnknownStream for a topic that
+    does not exist, and PositionLost where `start` or a `seek` names an offset that the broker does not hold.
 
     With `address` that of a broker, and `readings` the name of a new topic:
 
@@ -52,7 +60,7 @@ class KafkaSource:
         start: Literal["beginning", "end"] | Mapping[TopicPartition, int],
         bounded: bool = False,
         timeout: float = CONNECT,
-        options: Mapping[str, Any] | None = None,
+        options: Options = None,
     ) -> None:
         if not isinstance(start, Mapping) and start not in ("beginning", "end"):
             raise ValueError(f"start is {start!r}; expected 'beginning', 'end' or a mapping of positions")
@@ -62,7 +70,7 @@ class KafkaSource:
         self._next: dict[TopicPartition, int] = {}
         self._held: set[TopicPartition] = set()
         self._reading: list[TopicPartition] | None = None  # what the consumer is set to; None: set it anew
-        self._consumer = connect_consumer(bootstrap, timeout=timeout, **(options or {}))
+        self._consumer = connect_consumer(bootstrap, timeout=timeout, options=options)
         try:
             self._assign([topics] if isinstance(topics, str) else sorted(topics), start)
         except BaseException:
@@ -194,7 +202,7 @@ class KafkaSink:
     Messages wait in memory and are sent at `flush`, or when `buffer` of them wait. The cursor counts
     messages: it starts at the topic's end, a snapshot's cursor is set by `rewind`. What was sent cannot be
     taken back: messages written again stand in the topic twice, and readers drop repeats by the key, the
-    event's id.
+    event's id. options: settings by kafka-python's names, security among them.
 
     With `address` that of a broker, and `answers` the name of a new topic:
 
@@ -209,18 +217,25 @@ class KafkaSink:
     """
 
     def __init__(
-        self, bootstrap: str, topic: str, partition: int = 0, *, buffer: int = 4096, timeout: float = CONNECT
+        self,
+        bootstrap: str,
+        topic: str,
+        partition: int = 0,
+        *,
+        buffer: int = 4096,
+        timeout: float = CONNECT,
+        options: Options = None,
     ) -> None:
         if buffer < 1:
             raise ValueError(f"buffer is {buffer}; expected at least 1 message")
         self._bootstrap, self._topic, self._partition, self._buffer = bootstrap, topic, partition, buffer
         self._waiting: list[tuple[str, float, bytes]] = []
-        self._sent = self._end(timeout)
-        self._producer: Any = connect_producer(bootstrap, timeout=timeout)
+        self._sent = self._end(timeout, options)
+        self._producer: Any = connect_producer(bootstrap, timeout=timeout, options=options)
 
-    def _end(self, timeout: float) -> int:
+    def _end(self, timeout: float, options: Options) -> int:
         """The topic's end: also proof that topic and partition exist before anything is written."""
-        consumer = connect_consumer(self._bootstrap, timeout=timeout)
+        consumer = connect_consumer(self._bootstrap, timeout=timeout, options=options)
         try:
             there = partitions_of(consumer, self._bootstrap, self._topic)
             if self._partition not in there:
