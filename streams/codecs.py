@@ -6,7 +6,8 @@ An event is an object with `features`; a label is one with `id` and `label` but 
     {"id": "a1", "time": 1357047900.0, "label": 1}
 
 NaN and infinity do not exist in JSON: they travel as null, which is a missing value. Fields that are not
-known are ignored, so that producers may add theirs.
+known are ignored, so that producers may add theirs. An id and the text of a label have at most LONGEST
+characters, because each answer repeats them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import msgspec
 from streams.event import Event, Label, LabelValue, Malformed
 
 Scalar: TypeAlias = bool | int | float | str | None
+
+LONGEST = 1024  # characters of an id, or of a label that is text
 
 _ERRORS = (msgspec.MsgspecError, UnicodeError, ValueError, OverflowError, RecursionError)
 
@@ -88,7 +91,9 @@ def decode(raw: bytes) -> Event | Label | Malformed:
     except _ERRORS as error:
         return Malformed(raw=bytes(raw), error=_reason(raw, error))
     label = wire.label
-    if not (wire.id and math.isfinite(wire.time) and 0.0 <= wire.weight < math.inf) or _not_finite(label):
+    if not (
+        0 < len(wire.id) <= LONGEST and math.isfinite(wire.time) and 0.0 <= wire.weight < math.inf
+    ) or _unfit(label):
         return Malformed(raw=bytes(raw), error=_reason(raw, ValueError("a value is out of range")))
     features = wire.features
     if features is not msgspec.UNSET:
@@ -101,18 +106,29 @@ def decode(raw: bytes) -> Event | Label | Malformed:
     return Label(id=wire.id, time=wire.time, label=label, weight=wire.weight)
 
 
-def _not_finite(value: Scalar) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
+def _unfit(label: Scalar) -> bool:
+    """Whether a label is not finite or too long."""
+    if isinstance(label, str):
+        return len(label) > LONGEST
+    return isinstance(label, float) and not math.isfinite(label)
+
+
+def _too_long(field: str, text: str) -> str:
+    return f"{field} has {len(text):,} characters; expected at most {LONGEST:,}, it starts with {text[:40]!r}"
 
 
 def _check(id: str, time: float, label: LabelValue | None, weight: float) -> None:
     if not id:
         raise ValueError("id is empty; expected the unique name of the event")
+    if len(id) > LONGEST:
+        raise ValueError(_too_long("id", id))
     if not math.isfinite(time):
         raise ValueError(f"time is {time} for id {id!r}; expected seconds since 1970-01-01 UTC, finite")
     if not 0.0 <= weight < math.inf:
         raise ValueError(f"weight is {weight} for id {id!r}; expected a finite number of 0 or more")
-    if _not_finite(label):
+    if isinstance(label, str) and len(label) > LONGEST:
+        raise ValueError(_too_long("label", label))
+    if _unfit(label):
         raise ValueError(f"label is {label} for id {id!r}; expected a finite number, bool or string")
 
 
@@ -130,6 +146,8 @@ def _reason(raw: bytes, error: Exception) -> str:
     weight = found.get("weight", 1.0)
     if not isinstance(id, str) or not id:
         return f"id is {_shown(found, 'id')}; expected a string that is not empty"
+    if len(id) > LONGEST:
+        return _too_long("id", id)
     if isinstance(time, bool) or not isinstance(time, int | float):
         return f"time is {_shown(found, 'time')}; expected seconds since 1970-01-01 UTC as a finite number"
     if not isinstance(features, dict):
@@ -139,6 +157,8 @@ def _reason(raw: bytes, error: Exception) -> str:
             return f"feature {name!r} is a JSON {_kind(value)}; expected a number, bool, string or null"
     if isinstance(found.get("label"), dict | list):
         return f"label is a JSON {_kind(found['label'])}; expected a number, bool or string"
+    if isinstance(found.get("label"), str) and len(found["label"]) > LONGEST:
+        return _too_long("label", found["label"])
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0.0 <= weight < math.inf:
         return f"weight is {_shown(found, 'weight')}; expected a finite number of 0 or more"
     return f"unreadable: {error}"

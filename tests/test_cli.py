@@ -94,24 +94,26 @@ def test_run_answers_learns_and_keeps_what_it_cannot_use(
 
 
 @pytest.mark.kafka
-def test_a_large_record_that_is_unusable_does_not_stop_a_run_that_keeps_dead_letters(
+def test_large_records_that_are_unusable_do_not_stop_a_run_that_keeps_dead_letters(
     tmp_path: Path, broker: str, topic: Callable[[str], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     orders, letters, broken = topic("orders"), topic("letters"), random.Random(0).randbytes(614_000)
     ensure_topics(broker, {orders: 1, letters: 1})
     with closing(KafkaLog(broker)) as log:
         event = encode_event(Event(id="a", time=1.0, features={"x": 1}))
-        log.append_many(orders, 0, [("?", 0.0, broken), ("a", 1.0, event)])
+        named = event.replace(b'"a"', b'"%s"' % (b"i" * 600_000))  # key and value of its answer repeat the id
+        log.append_many(orders, 0, [("?", 0.0, broken), ("?", 0.0, named), ("a", 1.0, event)])
     arguments = ["run", "--broker", broker, "--events", orders, "--dead", letters, "--bounded"]
     folder = ["--snapshots", str(tmp_path), "--from", "beginning"]
     code, out, err = everlearn(*arguments, *folder, capsys=capsys)
     assert code == 0, err
-    assert "finished: 1 events, 0 labels learned, 1 records refused" in " ".join(out.split())
+    assert "finished: 1 events, 0 labels learned, 2 records refused" in " ".join(out.split())
     with closing(connect_consumer(broker)) as consumer:
         consumer.assign([where := KafkaPartition(letters, 0)])
         consumer.seek_to_beginning(where)
-        [kept] = consumer.poll(timeout_ms=10_000)[where]
-    letter = json.loads(kept.value)
+        letters_kept = [json.loads(kept.value) for kept in consumer.poll(timeout_ms=10_000)[where]]
+    letter, of_named = letters_kept
+    assert of_named["reason"].startswith("id has 600,000 characters; expected at most 1,024")
     assert letter["record"].encode("latin-1") == broken[:KEPT_BYTES]
     assert letter["record_bytes"] == 614_000
     assert letter["record_sha256"] == hashlib.sha256(broken).hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -119,6 +120,19 @@ def test_what_could_not_be_read_back_is_not_written(time: float) -> None:
         encode_event(Event(id="a", time=time, features={}))
     with pytest.raises(ValueError, match="time is"):
         encode_label(Label(id="a", time=time, label=1))
+
+
+def test_ids_and_labels_longer_than_an_answer_could_repeat_are_refused_both_ways() -> None:
+    fits, long = "i" * 1024, "i" * 1025
+    for event in (Event(id=fits, time=1.0, features={}), Event(id="a", time=1.0, features={}, label=fits)):
+        assert decode(encode_event(event)) == event
+    for field in ("id", "label"):
+        raw = msgspec.json.encode({"id": "a", "time": 1.0, "features": {}, field: long})
+        found = decode(raw)
+        assert isinstance(found, Malformed)
+        assert found.error.startswith(f"{field} has 1,025 characters; expected at most 1,024")
+        with pytest.raises(ValueError, match=f"{field} has 1,025 characters"):
+            encode_label(Label(**{"id": "a", "time": 1.0, "label": 1, field: long}))
 
 
 def test_an_array_as_a_feature_is_refused_with_its_type() -> None:
