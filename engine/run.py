@@ -221,6 +221,7 @@ class Loop:
         self.busy_seconds = 0.0
         self.finished = False
         self._positions: dict[TopicPartition, int] | None = None
+        self._rest: list[Record] = []  # polled and not taken, because `stop` said so
         self._unsaved = 0
         self._saved_at = self.clock.monotonic()
 
@@ -242,6 +243,7 @@ class Loop:
         self.shard.restore(snapshot.arrays, meta["shard"])
         positions = {TopicPartition(topic, part): offset for topic, part, offset in meta["positions"]}
         self.source.seek(positions)
+        self._rest = []
         self.sink.rewind(meta["cursor"])
         if self.dead is not None and meta["dead_cursor"] is not None:
             self.dead.rewind(meta["dead_cursor"])
@@ -253,13 +255,14 @@ class Loop:
     def run(self, stop: Callable[[], bool] = lambda: False, timeout: float = 0.2) -> bool:
         """Until the source ends (True) or `stop` says so (False), and a last snapshot either way.
 
-        `stop` is asked before every record; timeout: seconds that one poll may wait.
+        `stop` is asked before every record; timeout: seconds that one poll may wait. Called again it goes on
+        where it stopped.
         """
         if self._positions is None:
             self.resume()
         while not stop():
             began = self.clock.monotonic()
-            records = self.source.poll(self.batch, timeout)
+            records, self._rest = self._rest or self.source.poll(self.batch, timeout), []
             if records:
                 self._take(records, stop)
                 self.busy_seconds += self.clock.monotonic() - began
@@ -278,8 +281,9 @@ class Loop:
     def _take(self, records: Sequence[Record], stop: Callable[[], bool]) -> None:
         assert self._positions is not None
         now = self.clock.monotonic()
-        for record in records:
+        for taken, record in enumerate(records):
             if stop():
+                self._rest = list(records[taken:])
                 return
             decision = self.shard.step(record)
             if decision is not None:

@@ -190,6 +190,19 @@ def assert_same(a: Shard, b: Shard) -> None:
     }
 
 
+@pytest.mark.parametrize("stop", [0, 19, 256, 300])
+def test_a_loop_that_was_stopped_goes_on_with_the_next_record(stop: int) -> None:
+    whole, wanted = run_all()
+    sink = ListSink()
+    loop = Loop(make_shard(witness=True), make_source(), sink)
+    assert not loop.run(lambda: loop.records >= stop)
+    assert loop.records == stop
+    assert loop.run()
+    assert loop.records == 600
+    assert sink.messages == wanted.messages
+    assert_same(loop.shard, whole.shard)
+
+
 def test_a_finished_run_that_is_resumed_has_nothing_to_do(tmp_path: Path) -> None:
     sink = ListSink()
     assert Loop(make_shard(), make_source(), sink, CheckpointStore(tmp_path)).run()
