@@ -260,6 +260,7 @@ class Loop:
         """
         if self._positions is None:
             self.resume()
+        self.finished = False  # what an earlier run ended with says nothing about what has come since
         while not stop():
             began = self.clock.monotonic()
             records, self._rest = self._rest or self.source.poll(self.batch, timeout), []

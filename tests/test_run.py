@@ -214,6 +214,17 @@ def test_a_finished_run_that_is_resumed_has_nothing_to_do(tmp_path: Path) -> Non
     assert len(sink.messages) == 300
 
 
+def test_a_finished_run_that_has_more_to_do_and_is_stopped_is_not_finished(tmp_path: Path) -> None:
+    store, sink = CheckpointStore(tmp_path), ListSink()
+    assert Loop(make_shard(), make_source(100), sink, store, batch=8).run()
+    again = Loop(make_shard(), make_source(150), sink, store, batch=8)
+    assert again.resume()
+    assert not again.run(lambda: again.records >= 9)
+    latest = store.latest()
+    assert latest is not None
+    assert latest.meta["finished"] is False
+
+
 def test_a_first_run_that_dies_at_once_begins_again_where_it_began(tmp_path: Path) -> None:
     source, sink = make_source(), ListSink()
     sink.write("older", {})
