@@ -100,9 +100,7 @@ class Shard:
             return self._event(record, item)
         if isinstance(item, Label):
             self.counts.labels += 1
-            forecast = self.pending.match(item)
-            if forecast is not None:
-                self._learn(record, forecast, item.label, item.weight, item.time)
+            self._label(record, item)
         else:
             self.counts.malformed += 1
             self.refused.append(Refusal(record.position, item.time, item.error, item))
@@ -131,17 +129,25 @@ class Shard:
             self._learn(record, forecast, early.label, early.weight, early.time)
         return decision
 
-    def _learn(self, record: Record, forecast: Any, label: LabelValue, weight: float, time: float) -> None:
+    def _label(self, record: Record, label: Label) -> None:
+        """A label that is refused leaves its forecast waiting for one that can be learned."""
+        forecast = self.pending.waiting_for(label)
+        if forecast is None or self._learn(record, forecast, label.label, label.weight, label.time):
+            self.pending.match(label)
+
+    def _learn(self, record: Record, forecast: Any, label: LabelValue, weight: float, time: float) -> bool:
+        """Learn and score a label; False where the learner refused it and nothing has changed."""
         said = forecast.value if self.metrics.task == "regression" else forecast.proba
         try:
             self.model.learn(forecast, label, weight)
         except REFUSED as error:
             self._refuse(record, error)
-            return
+            return False
         self.metrics.update(label, said, weight, time)
         self.counts.learned += 1
         if self.witness is not None:
             self.witness.saw(self.model, forecast, said, label, time)
+        return True
 
     def _refuse(self, record: Record, error: Exception) -> None:
         self.counts.refused += 1

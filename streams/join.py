@@ -95,6 +95,12 @@ class PendingForecasts(Generic[P]):
             self.counts.expired += 1
         return None
 
+    def waiting_for(self, label: Label) -> P | None:
+        """The forecast that `match` would return; it goes on waiting, so that the label can be tried first."""
+        self.advance(label.time)
+        found = self._waiting.get(label.id)
+        return None if found is None else found[1]
+
     def match(self, label: Label) -> P | None:
         """The forecast this label belongs to, which no longer waits; None where there is none (yet).
 

@@ -131,6 +131,20 @@ def test_a_label_of_another_type_is_a_counted_dead_letter() -> None:
     assert "expected int" in shard.refused[0].reason
 
 
+def test_a_label_that_is_refused_leaves_the_forecast_to_the_corrected_one() -> None:
+    shard = make_shard()
+    step(
+        shard,
+        Event(id="x", time=0.0, features={"a": 1.0}, label=0),
+        Event(id="y", time=0.0, features={"a": 1.0}),
+        Label(id="y", time=1.0, label="1"),
+    )
+    assert (shard.counts.learned, shard.counts.refused, len(shard.pending)) == (1, 1, 1)
+    step(shard, Label(id="y", time=2.0, label=1), Label(id="y", time=3.0, label=1))
+    assert (shard.counts.learned, shard.counts.refused, len(shard.pending)) == (2, 1, 0)
+    assert shard.pending.counts.duplicate_labels == 1
+
+
 def test_an_event_with_a_label_that_is_refused_is_answered_all_the_same() -> None:
     shard = make_shard()
     answers = step(shard, *[Event(id=str(i), time=0.0, features={"a": 1.0}, label=i) for i in range(4)])
