@@ -24,7 +24,7 @@ from engine.evaluate.latency import Latency
 from engine.evaluate.metrics import PrequentialMetrics
 from engine.witness import Witness
 from streams.clock import SystemClock
-from streams.event import Event, Label, LabelValue, Position, Record, TopicPartition
+from streams.event import Event, Label, Position, Record, TopicPartition
 from streams.join import PendingForecasts
 from streams.protocols import Clock, Sink, Source
 
@@ -113,40 +113,40 @@ class Shard:
         except REFUSED as error:
             self._refuse(record, error)
             return None
-        early = None
-        if event.label is None:
-            repeats = self.pending.counts.duplicate_events
-            early = self.pending.put(event.id, forecast, event.time)
-            if self.pending.counts.duplicate_events > repeats:
-                return None  # the same event again: it was answered, and it happened once
-        else:
-            self.pending.advance(event.time)
+        own = None
+        if event.label is not None:
+            own = Label(id=event.id, time=event.time, label=event.label, weight=event.weight)
+        if self.pending.repeats(event.id, event.time):  # it was answered, and it happened once
+            if own is not None:
+                self._label(record, own)
+            return None
         self.model.observe(forecast)
         decision = self._decide(forecast, event, record.position)
-        if event.label is not None:
-            self._learn(record, forecast, event.label, event.weight, event.time)
-        elif early is not None:
-            self._learn(record, forecast, early.label, early.weight, early.time)
+        labels = [label for label in (own, self.pending.early(event.id)) if label is not None]
+        if any(self._learn(record, forecast, label) for label in labels):  # the first that is taken
+            self.pending.settle(event.id)
+        else:
+            self.pending.put(event.id, forecast, event.time)
         return decision
 
     def _label(self, record: Record, label: Label) -> None:
         """A label that is refused leaves its forecast waiting for one that can be learned."""
         forecast = self.pending.waiting_for(label)
-        if forecast is None or self._learn(record, forecast, label.label, label.weight, label.time):
+        if forecast is None or self._learn(record, forecast, label):
             self.pending.match(label)
 
-    def _learn(self, record: Record, forecast: Any, label: LabelValue, weight: float, time: float) -> bool:
+    def _learn(self, record: Record, forecast: Any, label: Label) -> bool:
         """Learn and score a label; False where the learner refused it and nothing has changed."""
         said = forecast.value if self.metrics.task == "regression" else forecast.proba
         try:
-            self.model.learn(forecast, label, weight)
+            self.model.learn(forecast, label.label, label.weight)
         except REFUSED as error:
             self._refuse(record, error)
             return False
-        self.metrics.update(label, said, weight, time)
+        self.metrics.update(label.label, said, label.weight, label.time)
         self.counts.learned += 1
         if self.witness is not None:
-            self.witness.saw(self.model, forecast, said, label, time)
+            self.witness.saw(self.model, forecast, said, label.label, label.time)
         return True
 
     def _refuse(self, record: Record, error: Exception) -> None:

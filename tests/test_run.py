@@ -118,6 +118,51 @@ def test_an_event_that_comes_twice_is_answered_once() -> None:
     assert shard.model.observed == 1
 
 
+def test_an_event_with_its_label_that_comes_twice_is_answered_and_learned_once() -> None:
+    shard = make_shard()
+    twice = Event(id="x", time=1.0, features={"a": 1.0}, label=1)
+    first, second = step(shard, twice, twice)
+    assert first is not None
+    assert second is None
+    assert (shard.model.observed, shard.counts.learned, shard.counts.refused) == (1, 1, 0)
+    assert (shard.pending.counts.duplicate_events, shard.pending.counts.duplicate_labels) == (1, 1)
+
+
+def test_an_event_sent_again_with_its_label_brings_the_label_alone() -> None:
+    shard = make_shard()
+    answers = step(
+        shard,
+        Event(id="x", time=1.0, features={"a": 1.0}),
+        Event(id="x", time=9.0, features={"a": 1.0}, label=1),
+        Label(id="x", time=9.0, label=1),
+    )
+    assert [answer is not None for answer in answers] == [True, False, False]
+    assert (shard.model.observed, shard.counts.learned, len(shard.pending)) == (1, 1, 0)
+    assert shard.metrics.result()["last_time"] == 9.0
+
+
+def test_what_came_before_is_known_after_a_restore() -> None:
+    shard, after = make_shard(), make_shard()
+    twice = Event(id="x", time=1.0, features={"a": 1.0}, label=1)
+    step(shard, twice)
+    after.restore(*shard.state())
+    assert step(after, twice) == [None]
+    assert after.counts.learned == 1
+
+
+def test_a_label_that_came_first_and_is_refused_leaves_the_forecast_to_the_corrected_one() -> None:
+    shard = make_shard()
+    answers = step(
+        shard,
+        Event(id="x", time=0.0, features={"a": 1.0}, label=0),
+        Label(id="y", time=1.0, label="1"),
+        Event(id="y", time=0.0, features={"a": 1.0}),
+        Label(id="y", time=2.0, label=1),
+    )
+    assert answers[2] is not None
+    assert (shard.counts.learned, shard.counts.refused) == (2, 1)
+
+
 def test_a_label_of_another_type_is_a_counted_dead_letter() -> None:
     shard = make_shard()
     step(
