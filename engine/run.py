@@ -22,6 +22,7 @@ from engine.crashpoints import crash_point
 from engine.decision import Decision, Refusal
 from engine.evaluate.latency import Latency
 from engine.evaluate.metrics import PrequentialMetrics
+from engine.refusals import Refusals
 from engine.witness import Witness
 from streams.clock import SystemClock
 from streams.event import Event, Label, Position, Record, TopicPartition
@@ -76,7 +77,8 @@ class Shard:
 
     model: the learner. metrics: scores what was answered, when its label comes. pending: forecasts that wait.
     witness: remembers experts' weights and a few decisions for the report; None for none.
-    refused: records that could not be used, with the reason, until the loop takes them away.
+    refused: records that could not be used, with the reason, until the loop takes them away. refusals: how
+    many there were for each reason, and the first.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Shard:
         self.witness = witness
         self.counts = Counts()
         self.refused: list[Refusal] = []
+        self.refusals = Refusals()
 
     def step(self, record: Record) -> Decision | None:
         """Take one record: an event is answered, a label is learned; the unusable goes to `refused`."""
@@ -103,7 +106,7 @@ class Shard:
             self._label(record, item)
         else:
             self.counts.malformed += 1
-            self.refused.append(Refusal(record.position, item.time, item.error, item))
+            self._bury(record, item.error)
         return None
 
     def _event(self, record: Record, event: Event) -> Decision | None:
@@ -151,7 +154,12 @@ class Shard:
 
     def _refuse(self, record: Record, error: Exception) -> None:
         self.counts.refused += 1
-        self.refused.append(Refusal(record.position, record.item.time, str(error), record.item))
+        self._bury(record, str(error))
+
+    def _bury(self, record: Record, reason: str) -> None:
+        refusal = Refusal(record.position, record.item.time, reason, record.item)
+        self.refused.append(refusal)
+        self.refusals.add(refusal)
 
     def _decide(self, forecast: Any, event: Event, position: Position) -> Decision:
         self.counts.answered += 1
@@ -174,6 +182,7 @@ class Shard:
             "metrics": self.metrics.state(),
             "witness": None if self.witness is None else self.witness.state(),
             "counts": msgspec.to_builtins(self.counts),
+            "refusals": self.refusals.state(),
         }
         return arrays, meta
 
@@ -184,6 +193,7 @@ class Shard:
         self.metrics = PrequentialMetrics.from_state(meta["metrics"])
         self.witness = None if meta["witness"] is None else Witness.from_state(meta["witness"])
         self.counts = msgspec.convert(meta["counts"], Counts)
+        self.refusals.restore(meta.get("refusals", []))
 
 
 def _under(arrays: Mapping[str, np.ndarray[Any, Any]], prefix: str) -> Arrays:
@@ -193,7 +203,8 @@ def _under(arrays: Mapping[str, np.ndarray[Any, Any]], prefix: str) -> Arrays:
 class Loop:
     """Reads a source through a shard into a sink, and keeps snapshots from which it goes on.
 
-    store: where snapshots go; None keeps none. dead: where refused records go; None only counts them.
+    store: where snapshots go; None keeps none. dead: where refused records go; None: only
+    `Shard.refusals` tells of them.
     config: JSON-compatible; a snapshot of another configuration is refused. every_records, every_seconds:
     when to snapshot, whichever comes first. batch: records per poll. on_batch: called after each.
     """

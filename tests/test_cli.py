@@ -87,6 +87,16 @@ def test_run_answers_learns_and_keeps_what_it_cannot_use(
     assert dead["record"] == "{broken"
 
 
+def test_run_without_dead_letters_says_why_records_were_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_log(tmp_path / "log.sqlite")
+    more = ["--from", "beginning", "--bounded"]
+    code, out, err = everlearn(*attach_arguments(tmp_path, *more), capsys=capsys)
+    assert code == 0, err
+    assert "1 refused, the first at orders 0:200: " in " ".join(out.split())
+
+
 def test_run_goes_on_with_what_has_come_since(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_log(tmp_path / "log.sqlite")
     assert everlearn(*attach_arguments(tmp_path, "--from", "beginning", "--bounded"), capsys=capsys)[0] == 0

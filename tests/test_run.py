@@ -219,6 +219,26 @@ def test_bytes_that_cannot_be_read_go_to_the_dead_letters_with_their_reason() ->
     assert message["record"].encode("latin-1") == b"\xff{"
 
 
+def test_reasons_of_refusals_are_counted_by_kind_with_the_first_of_each() -> None:
+    shard, after = make_shard(), make_shard()
+    events = [Event(id=str(i), time=0.0, features={"a": 1.0}, label="one" if i else 1) for i in range(4)]
+    step(shard, *events, Malformed(raw=b"{", error="not JSON"))
+    after.restore(*shard.state())
+    step(after, Malformed(raw=b"{", error="not JSON"))
+    assert after.refusals.lines() == [
+        "3 refused, the first at t 0:1: y is 'one'; expected int",
+        "2 refused, the first at t 0:4: not JSON",
+    ]
+
+
+def test_kinds_of_reasons_are_bounded_and_none_is_lost() -> None:
+    shard = make_shard()
+    step(shard, *[Malformed(raw=b"{", error=f"no {chr(97 + i)}") for i in range(20)])
+    lines = shard.refusals.lines()
+    assert len(lines) == 17
+    assert lines[0] == "4 refused for other reasons, the first at t 0:16: no q"
+
+
 def test_labels_without_a_json_key_are_written_as_json_writes_them() -> None:
     shard = make_shard()
     events = [Event(id=str(i), time=0.0, features={"a": 1.0}, label=bool(i % 2)) for i in range(2)]
