@@ -140,7 +140,7 @@ def _source(asked: Attachment, journal: Journal) -> Source:
     from streams.merge import MergedSource
 
     source = journal.source(asked.topics, start=asked.start or "beginning", bounded=asked.bounded)
-    return MergedSource(source) if asked.bounded else source
+    return MergedSource(source, live=not asked.bounded)
 
 
 class _Shower:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from types import FrameType, TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
@@ -59,6 +59,17 @@ class Learner(Protocol):
 
     def expert_weights(self) -> Mapping[str, float]:
         """How the experts are weighed now."""
+
+
+@runtime_checkable
+class Staged(Protocol):
+    """What the loop asks of a source that merges partitions: the ends that its order depends on."""
+
+    def stages(self) -> list[dict[TopicPartition, int]]:
+        """The ends up to which records are merged, one after the other; those the last poll reached too."""
+
+    def follow(self, stages: Sequence[Mapping[TopicPartition, int]]) -> None:
+        """Merge up to these ends first; to be called after `seek`."""
 
 
 class Counts(msgspec.Struct):
@@ -258,7 +269,7 @@ class Loop:
         meta = snapshot.meta
         _same(self.config, meta["config"], str(snapshot.path))
         self.shard.restore(snapshot.arrays, meta["shard"])
-        positions = {TopicPartition(topic, part): offset for topic, part, offset in meta["positions"]}
+        positions = _offsets(meta["positions"])
         self.source.seek(positions)
         self._rest = []
         self.sink.rewind(meta["cursor"])
@@ -266,6 +277,12 @@ class Loop:
             self.dead.rewind(meta["dead_cursor"])
         self._positions = {**self.source.positions(), **positions}
         self.finished = meta["finished"]
+        stages = meta.get("stages", [])
+        if isinstance(self.source, Staged):
+            self.source.follow([_offsets(stage) for stage in stages])
+        if self._stages() != stages:  # more has come; its order is settled before an answer leaves
+            self.finished = False
+            self.snapshot()
         crash_point("run.resumed")
         return True
 
@@ -347,12 +364,27 @@ class Loop:
         meta = {
             "config": self.config,
             "shard": shard,
-            "positions": [[*partition, offset] for partition, offset in sorted(self._positions.items())],
+            "positions": _listed(self._positions),
+            "stages": self._stages(),
             "cursor": self.sink.cursor(),
             "dead_cursor": None if self.dead is None else self.dead.cursor(),
             "finished": self.finished,
         }
         self.store.save(arrays, meta)
+
+    def _stages(self) -> list[list[list[Any]]]:
+        """The stages of the source that have not been taken to their end, ready for JSON."""
+        at = self._positions or {}
+        stages = self.source.stages() if isinstance(self.source, Staged) else []
+        return [_listed(stage) for stage in stages if any(at.get(p, 0) < end for p, end in stage.items())]
+
+
+def _listed(offsets: Mapping[TopicPartition, int]) -> list[list[Any]]:
+    return [[*partition, offset] for partition, offset in sorted(offsets.items())]
+
+
+def _offsets(listed: Sequence[Sequence[Any]]) -> dict[TopicPartition, int]:
+    return {TopicPartition(topic, partition): offset for topic, partition, offset in listed}
 
 
 def _same(asked: Mapping[str, Any], kept: Mapping[str, Any], where: str) -> None:

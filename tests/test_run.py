@@ -282,6 +282,68 @@ def test_a_loop_that_was_stopped_goes_on_with_the_next_record(stop: int) -> None
     assert_same(loop.shard, whole.shard)
 
 
+class Killed(Exception):
+    """Stands for the end of a process: no snapshot is written."""
+
+
+@pytest.mark.parametrize("kill", [20, 130, 290, 470])
+def test_killed_while_it_catches_up_it_learns_in_the_same_order_whatever_has_come(
+    tmp_path: Path, kill: int
+) -> None:
+    events, labels = make_items()
+
+    def begun() -> dict[TopicPartition, list[Any]]:
+        """A log in which labels have yet to come for most of its events."""
+        return {TopicPartition("e", 0): events[:200], TopicPartition("l", 0): labels[:100]}
+
+    def grow(log: dict[TopicPartition, list[Any]]) -> None:
+        log[TopicPartition("e", 0)] += events[200:]
+        log[TopicPartition("l", 0)] += labels[100:]
+
+    def loop_on(log: dict[TopicPartition, list[Any]], sink: ListSink, store: CheckpointStore | None) -> Loop:
+        source = MergedSource(ListSource(log), ahead=50, live=True)
+        return Loop(make_shard(), source, sink, store, every_records=50)
+
+    def until(loop: Loop, records: int) -> None:
+        assert not loop.run(lambda: loop.shard.counts.events + loop.shard.counts.labels >= records)
+
+    log, alone = begun(), ListSink()
+    whole = loop_on(log, alone, None)
+    until(whole, 300)
+    grow(log)
+    until(whole, 600)
+
+    log, sink, store = begun(), ListSink(), CheckpointStore(tmp_path)
+    killed = loop_on(log, sink, store)
+    if kill > 300:
+        until(killed, 300)
+        grow(log)
+        killed = loop_on(log, sink, store)
+
+    def stop() -> bool:
+        if killed.shard.counts.events + killed.shard.counts.labels >= kill:
+            raise Killed
+        return False
+
+    with pytest.raises(Killed):
+        killed.run(stop)
+    had_left = list(sink.messages)
+    if kill < 300:
+        grow(log)
+    until(again := loop_on(log, sink, store), 600)
+    assert sink.messages == alone.messages
+    assert sink.messages[: len(had_left)] == had_left
+    assert_same(again.shard, whole.shard)
+
+
+def test_a_run_that_has_no_more_to_read_writes_no_snapshot_as_it_resumes(tmp_path: Path) -> None:
+    sink, store = ListSink(), CheckpointStore(tmp_path)
+    assert Loop(make_shard(), make_source(), sink, store).run()
+    before = store.ls()
+    assert Loop(make_shard(), make_source(), sink, CheckpointStore(tmp_path)).resume()
+    assert store.ls() == before
+
+
 def test_a_finished_run_that_is_resumed_has_nothing_to_do(tmp_path: Path) -> None:
     sink = ListSink()
     assert Loop(make_shard(), make_source(), sink, CheckpointStore(tmp_path)).run()
