@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.broker import KafkaLog, ensure_topics
+from streams.codecs import encode_event
 from streams.event import Event, Malformed, Record, TopicPartition
+from streams.kafka import KafkaSource
 from streams.merge import MergedSource
 from streams.replay import ListSource
 
@@ -174,6 +178,36 @@ def test_what_one_run_began_to_merge_another_goes_on_with_whatever_has_come_in_b
     second.follow(first.stages())
     found += drain_now(second, 3)
     assert keys(found) == keys(expected)
+
+
+@pytest.mark.kafka
+def test_topics_of_a_broker_that_grow_are_merged_live(broker: str, topic: Callable[[str], str]) -> None:
+    names = [topic("events"), topic("labels")]
+    ensure_topics(broker, dict.fromkeys(names, 1))
+    log = KafkaLog(broker)
+
+    def append(start: int, stop: int) -> None:
+        for shift, name in enumerate(names):
+            events = [Event(id=f"{name}{i}", time=i + shift / 2, features={}) for i in range(start, stop)]
+            log.append_many(name, 0, [(event.id, event.time, encode_event(event)) for event in events])
+
+    def read(count: int) -> list[float]:
+        found: list[float] = []
+        deadline = time.monotonic() + 30
+        while len(found) < count:
+            assert time.monotonic() < deadline
+            found += [record.item.time for record in merged.poll(100, timeout=1.0)]
+        return found
+
+    append(0, 300)
+    merged = MergedSource(KafkaSource(broker, names, start="beginning"), ahead=50, live=True)
+    append(300, 310)
+    assert read(600) == [i / 2 for i in range(600)]
+    assert sorted(read(20)) == [300 + i / 2 for i in range(20)]
+    append(310, 320)
+    assert sorted(read(20)) == [310 + i / 2 for i in range(20)]
+    merged.close()
+    log.close()
 
 
 def test_ends_of_a_log_that_was_made_shorter_are_not_waited_for() -> None:
