@@ -31,9 +31,9 @@ class Attachment:
     log: file of an embedded log, or broker: "host:port"; one of the two. broker_config: TOML file of settings
     for the broker's clients. events, labels: topics to read,
     which may be the same (None: events carry their labels). forecasts, dead: topics to write (dead None:
-    refused records are counted alone). snapshots: folder. start: where a first run begins; a later one goes
-    on from its snapshot. bounded: end where the topics end now, in the order of event time. keys: fields or
-    tuples of them.
+    of refused records only counts and reasons are kept). snapshots: folder. start: where a first run begins;
+    a later one goes on from its snapshot. bounded: end where the topics end now, in the order of event time.
+    keys: fields or tuples of them.
     """
 
     log: Path | None
@@ -91,6 +91,8 @@ def attach(asked: Attachment, view: View) -> bool:
             loop.dead.close()
         how = "finished" if finished else "stopped"
         view.say(f"{how}: {_counted(loop)}; snapshot in {asked.snapshots}")
+        for line in loop.shard.refusals.lines():
+            view.say(f"  {line}")
         return finished
 
 
@@ -141,7 +143,7 @@ def _source(asked: Attachment, journal: Journal) -> Source:
     from streams.merge import MergedSource
 
     source = journal.source(asked.topics, start=asked.start or "beginning", bounded=asked.bounded)
-    return MergedSource(source) if asked.bounded else source
+    return MergedSource(source, live=not asked.bounded)
 
 
 class _Shower:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from types import FrameType, TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
@@ -22,9 +22,10 @@ from engine.crashpoints import crash_point
 from engine.decision import Decision, Refusal
 from engine.evaluate.latency import Latency
 from engine.evaluate.metrics import PrequentialMetrics
+from engine.refusals import Refusals
 from engine.witness import Witness
 from streams.clock import SystemClock
-from streams.event import Event, Label, LabelValue, Position, Record, TopicPartition
+from streams.event import Event, Label, Position, Record, TopicPartition
 from streams.join import PendingForecasts
 from streams.protocols import Clock, Sink, Source
 
@@ -60,6 +61,17 @@ class Learner(Protocol):
         """How the experts are weighed now."""
 
 
+@runtime_checkable
+class Staged(Protocol):
+    """What the loop asks of a source that merges partitions: the ends that its order depends on."""
+
+    def stages(self) -> list[dict[TopicPartition, int]]:
+        """The ends up to which records are merged, one after the other; those the last poll reached too."""
+
+    def follow(self, stages: Sequence[Mapping[TopicPartition, int]]) -> None:
+        """Merge up to these ends first; to be called after `seek`."""
+
+
 class Counts(msgspec.Struct):
     """Records so far: events and labels read, events answered, labels learned, malformed and refused ones."""
 
@@ -76,7 +88,8 @@ class Shard:
 
     model: the learner. metrics: scores what was answered, when its label comes. pending: forecasts that wait.
     witness: remembers experts' weights and a few decisions for the report; None for none.
-    refused: records that could not be used, with the reason, until the loop takes them away.
+    refused: records that could not be used, with the reason, until the loop takes them away. refusals: how
+    many there were for each reason, and the first.
     """
 
     def __init__(
@@ -92,6 +105,7 @@ class Shard:
         self.witness = witness
         self.counts = Counts()
         self.refused: list[Refusal] = []
+        self.refusals = Refusals()
 
     def step(self, record: Record) -> Decision | None:
         """Take one record: an event is answered, a label is learned; the unusable goes to `refused`."""
@@ -100,12 +114,10 @@ class Shard:
             return self._event(record, item)
         if isinstance(item, Label):
             self.counts.labels += 1
-            forecast = self.pending.match(item)
-            if forecast is not None:
-                self._learn(record, forecast, item.label, item.weight, item.time)
+            self._label(record, item)
         else:
             self.counts.malformed += 1
-            self.refused.append(Refusal(record.position, item.time, item.error, item))
+            self._bury(record, item.error)
         return None
 
     def _event(self, record: Record, event: Event) -> Decision | None:
@@ -115,37 +127,50 @@ class Shard:
         except REFUSED as error:
             self._refuse(record, error)
             return None
-        early = None
-        if event.label is None:
-            repeats = self.pending.counts.duplicate_events
-            early = self.pending.put(event.id, forecast, event.time)
-            if self.pending.counts.duplicate_events > repeats:
-                return None  # the same event again: it was answered, and it happened once
-        else:
-            self.pending.advance(event.time)
+        own = None
+        if event.label is not None:
+            own = Label(id=event.id, time=event.time, label=event.label, weight=event.weight)
+        if self.pending.repeats(event.id, event.time):  # it was answered, and it happened once
+            if own is not None:
+                self._label(record, own)
+            return None
         self.model.observe(forecast)
         decision = self._decide(forecast, event, record.position)
-        if event.label is not None:
-            self._learn(record, forecast, event.label, event.weight, event.time)
-        elif early is not None:
-            self._learn(record, forecast, early.label, early.weight, early.time)
+        labels = [label for label in (own, self.pending.early(event.id)) if label is not None]
+        if any(self._learn(record, forecast, label) for label in labels):  # the first that is taken
+            self.pending.settle(event.id)
+        else:
+            self.pending.put(event.id, forecast, event.time)
         return decision
 
-    def _learn(self, record: Record, forecast: Any, label: LabelValue, weight: float, time: float) -> None:
+    def _label(self, record: Record, label: Label) -> None:
+        """A label that is refused leaves its forecast waiting for one that can be learned."""
+        forecast = self.pending.waiting_for(label)
+        if forecast is None or self._learn(record, forecast, label):
+            self.pending.match(label)
+
+    def _learn(self, record: Record, forecast: Any, label: Label) -> bool:
+        """Learn and score a label; False where the learner refused it and nothing has changed."""
         said = forecast.value if self.metrics.task == "regression" else forecast.proba
         try:
-            self.model.learn(forecast, label, weight)
+            self.model.learn(forecast, label.label, label.weight)
         except REFUSED as error:
             self._refuse(record, error)
-            return
-        self.metrics.update(label, said, weight, time)
+            return False
+        self.metrics.update(label.label, said, label.weight, label.time)
         self.counts.learned += 1
         if self.witness is not None:
-            self.witness.saw(self.model, forecast, said, label, time)
+            self.witness.saw(self.model, forecast, said, label.label, label.time)
+        return True
 
     def _refuse(self, record: Record, error: Exception) -> None:
         self.counts.refused += 1
-        self.refused.append(Refusal(record.position, record.item.time, str(error), record.item))
+        self._bury(record, str(error))
+
+    def _bury(self, record: Record, reason: str) -> None:
+        refusal = Refusal(record.position, record.item.time, reason, record.item)
+        self.refused.append(refusal)
+        self.refusals.add(refusal)
 
     def _decide(self, forecast: Any, event: Event, position: Position) -> Decision:
         self.counts.answered += 1
@@ -168,6 +193,7 @@ class Shard:
             "metrics": self.metrics.state(),
             "witness": None if self.witness is None else self.witness.state(),
             "counts": msgspec.to_builtins(self.counts),
+            "refusals": self.refusals.state(),
         }
         return arrays, meta
 
@@ -178,6 +204,7 @@ class Shard:
         self.metrics = PrequentialMetrics.from_state(meta["metrics"])
         self.witness = None if meta["witness"] is None else Witness.from_state(meta["witness"])
         self.counts = msgspec.convert(meta["counts"], Counts)
+        self.refusals.restore(meta.get("refusals", []))
 
 
 def _under(arrays: Mapping[str, np.ndarray[Any, Any]], prefix: str) -> Arrays:
@@ -187,7 +214,8 @@ def _under(arrays: Mapping[str, np.ndarray[Any, Any]], prefix: str) -> Arrays:
 class Loop:
     """Reads a source through a shard into a sink, and keeps snapshots from which it goes on.
 
-    store: where snapshots go; None keeps none. dead: where refused records go; None only counts them.
+    store: where snapshots go; None keeps none. dead: where refused records go; None: only
+    `Shard.refusals` tells of them.
     config: JSON-compatible; a snapshot of another configuration is refused. every_records, every_seconds:
     when to snapshot, whichever comes first. batch: records per poll. on_batch: called after each.
     """
@@ -221,6 +249,7 @@ class Loop:
         self.busy_seconds = 0.0
         self.finished = False
         self._positions: dict[TopicPartition, int] | None = None
+        self._rest: list[Record] = []  # polled and not taken, because `stop` said so
         self._unsaved = 0
         self._saved_at = self.clock.monotonic()
 
@@ -240,26 +269,35 @@ class Loop:
         meta = snapshot.meta
         _same(self.config, meta["config"], str(snapshot.path))
         self.shard.restore(snapshot.arrays, meta["shard"])
-        positions = {TopicPartition(topic, part): offset for topic, part, offset in meta["positions"]}
+        positions = _offsets(meta["positions"])
         self.source.seek(positions)
+        self._rest = []
         self.sink.rewind(meta["cursor"])
         if self.dead is not None and meta["dead_cursor"] is not None:
             self.dead.rewind(meta["dead_cursor"])
         self._positions = {**self.source.positions(), **positions}
         self.finished = meta["finished"]
+        stages = meta.get("stages", [])
+        if isinstance(self.source, Staged):
+            self.source.follow([_offsets(stage) for stage in stages])
+        if self._stages() != stages:  # more has come; its order is settled before an answer leaves
+            self.finished = False
+            self.snapshot()
         crash_point("run.resumed")
         return True
 
     def run(self, stop: Callable[[], bool] = lambda: False, timeout: float = 0.2) -> bool:
         """Until the source ends (True) or `stop` says so (False), and a last snapshot either way.
 
-        `stop` is asked before every record; timeout: seconds that one poll may wait.
+        `stop` is asked before every record; timeout: seconds that one poll may wait. Called again it goes on
+        where it stopped.
         """
         if self._positions is None:
             self.resume()
+        self.finished = False  # what an earlier run ended with says nothing about what has come since
         while not stop():
             began = self.clock.monotonic()
-            records = self.source.poll(self.batch, timeout)
+            records, self._rest = self._rest or self.source.poll(self.batch, timeout), []
             if records:
                 self._take(records, stop)
                 self.busy_seconds += self.clock.monotonic() - began
@@ -278,8 +316,9 @@ class Loop:
     def _take(self, records: Sequence[Record], stop: Callable[[], bool]) -> None:
         assert self._positions is not None
         now = self.clock.monotonic()
-        for record in records:
+        for taken, record in enumerate(records):
             if stop():
+                self._rest = list(records[taken:])
                 return
             decision = self.shard.step(record)
             if decision is not None:
@@ -325,12 +364,27 @@ class Loop:
         meta = {
             "config": self.config,
             "shard": shard,
-            "positions": [[*partition, offset] for partition, offset in sorted(self._positions.items())],
+            "positions": _listed(self._positions),
+            "stages": self._stages(),
             "cursor": self.sink.cursor(),
             "dead_cursor": None if self.dead is None else self.dead.cursor(),
             "finished": self.finished,
         }
         self.store.save(arrays, meta)
+
+    def _stages(self) -> list[list[list[Any]]]:
+        """The stages of the source that have not been taken to their end, ready for JSON."""
+        at = self._positions or {}
+        stages = self.source.stages() if isinstance(self.source, Staged) else []
+        return [_listed(stage) for stage in stages if any(at.get(p, 0) < end for p, end in stage.items())]
+
+
+def _listed(offsets: Mapping[TopicPartition, int]) -> list[list[Any]]:
+    return [[*partition, offset] for partition, offset in sorted(offsets.items())]
+
+
+def _offsets(listed: Sequence[Sequence[Any]]) -> dict[TopicPartition, int]:
+    return {TopicPartition(topic, partition): offset for topic, partition, offset in listed}
 
 
 def _same(asked: Mapping[str, Any], kept: Mapping[str, Any], where: str) -> None:

@@ -262,6 +262,10 @@ class FileSource:
         """The number of rows of every partition."""
         return self._source.end_offsets()
 
+    def latest_offsets(self) -> dict[TopicPartition, int]:
+        """The same: a table does not grow."""
+        return self._source.latest_offsets()
+
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:
         """Go to these rows; ValueError names a partition or a row that is not here."""
         self._source.seek(positions)

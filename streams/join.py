@@ -21,7 +21,8 @@ P = TypeVar("P")
 class JoinCounts(msgspec.Struct):
     """What has happened so far.
 
-    matched: labels that met their forecast. orphans: labels given up, because no event came in time.
+    matched: labels that met their forecast, or came with their event.
+    orphans: labels given up, because no event came in time.
     duplicate_labels: labels for an id that had its label, or that already waits with one.
     duplicate_events: events whose id already waits or has been matched.
     expired: forecasts given up, because no label came in time or too many were waiting.
@@ -81,19 +82,41 @@ class PendingForecasts(Generic[P]):
         Returns the label where it came first and was held back; forecast and label are then matched.
         A second event of the same id is counted and changes nothing.
         """
-        self.advance(time)
-        if id in self._waiting or id in self._matched:
-            self.counts.duplicate_events += 1
+        if self.repeats(id, time):
             return None
-        label = self._held.pop(id, None)
+        label = self.early(id)
         if label is not None:
-            self._match(id)
+            self.settle(id)
             return label
         self._waiting[id] = (time, payload)
         if len(self._waiting) > self.max_count:
             self._waiting.popitem(last=False)
             self.counts.expired += 1
         return None
+
+    def repeats(self, id: str, time: float) -> bool:
+        """Whether an event of this id came before, as far back as ids are remembered; counted if so."""
+        self.advance(time)
+        found = id in self._waiting or id in self._matched
+        self.counts.duplicate_events += found
+        return found
+
+    def early(self, id: str) -> Label | None:
+        """The label that was held back for this event, if any; it is held no longer."""
+        return self._held.pop(id, None)
+
+    def settle(self, id: str) -> None:
+        """An event has met its label: its id is remembered as matched."""
+        self.counts.matched += 1
+        self._matched[id] = self._now
+        if len(self._matched) > self.max_held:
+            self._matched.popitem(last=False)
+
+    def waiting_for(self, label: Label) -> P | None:
+        """The forecast that `match` would return; it goes on waiting, so that the label can be tried first."""
+        self.advance(label.time)
+        found = self._waiting.get(label.id)
+        return None if found is None else found[1]
 
     def match(self, label: Label) -> P | None:
         """The forecast this label belongs to, which no longer waits; None where there is none (yet).
@@ -103,7 +126,7 @@ class PendingForecasts(Generic[P]):
         self.advance(label.time)
         found = self._waiting.pop(label.id, None)
         if found is not None:
-            self._match(label.id)
+            self.settle(label.id)
             return found[1]
         if label.id in self._matched or label.id in self._held:
             self.counts.duplicate_labels += 1
@@ -113,12 +136,6 @@ class PendingForecasts(Generic[P]):
             self._held.popitem(last=False)
             self.counts.orphans += 1
         return None
-
-    def _match(self, id: str) -> None:
-        self.counts.matched += 1
-        self._matched[id] = self._now
-        if len(self._matched) > self.max_held:
-            self._matched.popitem(last=False)
 
     def advance(self, time: float) -> None:
         """Event time has come this far; what waits longer than `max_age` is given up, oldest first."""

@@ -166,6 +166,10 @@ class KafkaSource:
         """Where each partition ended when the source was made."""
         return dict(self._ends)
 
+    def latest_offsets(self) -> dict[TopicPartition, int]:
+        """Where each partition ends now; BrokerUnavailable where no broker answers."""
+        return self._bounds()[1]
+
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:
         """Go to these offsets; ValueError for an unknown partition, PositionLost for an offset not held."""
         begins, ends = self._bounds()

@@ -121,6 +121,10 @@ class LogSource:
         """Where each partition ended when the source was made."""
         return dict(self._ends)
 
+    def latest_offsets(self) -> dict[TopicPartition, int]:
+        """Where each partition ends now."""
+        return self._bounds(self._log.end_offsets())
+
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:
         """Go to these offsets; ValueError for an unknown partition, PositionLost for an offset not held."""
         begins, ends = self._bounds(self._log.begin_offsets()), self._bounds(self._log.end_offsets())

@@ -11,10 +11,13 @@ from streams.protocols import Source
 
 
 class BoundedSource(Source, Protocol):
-    """A source that ends, and whose partitions can be held back one by one."""
+    """A source that knows where its partitions end, and can hold them back one by one."""
 
     def end_offsets(self) -> dict[TopicPartition, int]:
-        """Where each partition ends: the offset behind its last record."""
+        """Where each partition ended when the source was made: the offset behind its last record."""
+
+    def latest_offsets(self) -> dict[TopicPartition, int]:
+        """Where each partition ends now."""
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:
         """Deliver nothing from these until they are resumed."""
@@ -24,15 +27,21 @@ class BoundedSource(Source, Protocol):
 
 
 class MergedSource:
-    """A bounded source whose records come by event time, then topic, partition, offset.
+    """A source whose records come by event time, then topic, partition, offset.
 
     Within a partition the order of its offsets stays; between partitions the record with the earliest time
     comes first (a malformed one counts as time 0: it comes as soon as it is its partition's next). The order
     depends on what the partitions hold, not on how it arrived: nothing is delivered before each partition
     that has not ended shows its next record.
 
-    source: a bounded source of one or more partitions; closed with this one.
+    The ends that partitions have when the source is made bound what is merged: they are a stage. A bounded
+    source ends there. A live one goes on with stages of whatever has come since: many records after a stop,
+    the few of one read where it keeps up. `stages` and `follow` carry ends over to another run, which then
+    merges the rest in the same order, whatever has come in between.
+
+    source: one or more partitions; closed with this one.
     ahead: how many records of a partition are read ahead at most before it is held back.
+    live: whether the source has no end.
 
     >>> from streams.event import Event, Label
     >>> from streams.replay import ListSource
@@ -43,11 +52,12 @@ class MergedSource:
     [1.0, 2.0, 3.0, 4.0]
     """
 
-    def __init__(self, source: BoundedSource, *, ahead: int = 4096) -> None:
+    def __init__(self, source: BoundedSource, *, ahead: int = 4096, live: bool = False) -> None:
         if ahead < 1:
             raise ValueError(f"ahead is {ahead}; expected at least 1 record per partition")
         self._source = source
         self._ahead = ahead
+        self._live = live
         self._ends = source.end_offsets()
         self._restart()
 
@@ -56,69 +66,105 @@ class MergedSource:
         self._buffers: dict[TopicPartition, list[Record]] = {partition: [] for partition in self._next}
         self._read = dict.fromkeys(self._next, 0)  # how far each buffer has been delivered
         self._held: set[TopicPartition] = set()
+        self._stages = [self._ends]  # the present one, then those to come
+        self._passed: list[dict[TopicPartition, int]] = []  # stages that the last poll came to the end of
         self._source.resume(list(self._next))
 
     @property
     def exhausted(self) -> bool:
-        """True once the last record of every partition has been delivered."""
-        return self._source.exhausted and not any(self._left(partition) for partition in self._buffers)
+        """True once the last record of every partition has been delivered; never where it is live."""
+        return not self._live and self._source.exhausted and not self._any_left()
+
+    def _any_left(self) -> bool:
+        return any(self._left(partition) for partition in self._buffers)
 
     def _left(self, partition: TopicPartition) -> int:
         return len(self._buffers[partition]) - self._read[partition]
 
     def _lacking(self) -> list[TopicPartition]:
-        """Partitions that have not ended and show no next record."""
-        at = self._source.positions()
-        return [p for p in self._buffers if not self._left(p) and at[p] < self._ends.get(p, 0)]
+        """Partitions that are not at the end of this stage and show no next record."""
+        at, ends = self._source.positions(), self._stages[0]
+        return [p for p in self._buffers if not self._left(p) and at[p] < ends.get(p, 0)]
 
     def _fill(self, timeout: float) -> bool:
         """Read until every partition shows its next record or has ended; False where that did not happen."""
         while lacking := self._lacking():
-            full = {p for p in self._buffers if self._left(p) >= self._ahead}
-            if full - self._held:
-                self._source.pause(list(full - self._held))
-            if self._held - full:
-                self._source.resume(list(self._held - full))
-            self._held = full
+            at, ends = self._source.positions(), self._stages[0]
+            self._hold({p for p in self._buffers if self._left(p) >= self._ahead or at[p] >= ends.get(p, 0)})
             records = self._source.poll(self._ahead * len(lacking), timeout)
-            for record in records:
-                topic, partition, _ = record.position
-                self._buffers[TopicPartition(topic, partition)].append(record)
+            self._keep(records)
             if not records and self._lacking():
                 return False
         return True
 
+    def _hold(self, partitions: set[TopicPartition]) -> None:
+        """Read from all partitions but these."""
+        if partitions - self._held:
+            self._source.pause(list(partitions - self._held))
+        if self._held - partitions:
+            self._source.resume(list(self._held - partitions))
+        self._held = partitions
+
+    def _keep(self, records: Sequence[Record]) -> None:
+        for record in records:
+            topic, number, offset = record.position
+            partition = TopicPartition(topic, number)
+            if partition not in self._buffers:  # it has appeared since
+                self._buffers[partition], self._read[partition], self._next[partition] = [], 0, offset
+            self._buffers[partition].append(record)
+
     def poll(self, max_records: int, timeout: float = 0.0) -> Sequence[Record]:
         """Up to `max_records` further records in order; waits at most `timeout` seconds per empty read."""
         found: list[Record] = []
-        while len(found) < max_records and self._fill(timeout):
+        self._passed = []
+        while len(found) < max_records:
+            if not self._stages and (found or not self._begin(max_records, timeout)):
+                break
+            if not self._fill(timeout):
+                break
             before = len(found)
             self._take(found, max_records)
             if len(found) == before:
-                break
+                if not self._live and len(self._stages) == 1:
+                    break
+                self._passed.append(self._stages.pop(0))
         return found
+
+    def _begin(self, max_records: int, timeout: float) -> bool:
+        """Begin a stage with what has come since the last one; False where nothing has."""
+        if not self._any_left():
+            self._hold(set())
+            records = self._source.poll(max_records, timeout)
+            self._keep(records)
+            if len(records) < max_records:  # that was all
+                self._stages = [self._source.positions()] if records else []
+                return bool(records)
+        self._stages = [self._source.latest_offsets()]
+        return True
 
     def _take(self, found: list[Record], max_records: int) -> None:
         """Merge the buffers until one of them is empty or enough is found."""
         heap = []
         for partition, buffer in self._buffers.items():
-            at = self._read[partition]
-            if at < len(buffer):
-                heap.append((buffer[at].item.time, partition, at, buffer))
+            at, end = self._read[partition], self._stages[0].get(partition, 0)
+            if at < len(buffer) and buffer[at].position.offset < end:
+                heap.append((buffer[at].item.time, partition, at, buffer, end))
         heapify(heap)
         room = max_records - len(found)
         while heap and room > 0:
-            _, partition, at, buffer = heap[0]
+            _, partition, at, buffer, end = heap[0]
             found.append(buffer[at])
             room -= 1
             at += 1
-            if at < len(buffer):
-                heapreplace(heap, (buffer[at].item.time, partition, at, buffer))
+            if at < len(buffer) and buffer[at].position.offset < end:
+                heapreplace(heap, (buffer[at].item.time, partition, at, buffer, end))
                 continue
+            known = at < len(buffer)  # if not, whether this partition has more comes before another goes on
             self._deliver(partition, at)
             heappop(heap)
-            break  # whether this partition has more must be known before another one goes on
-        for _, partition, at, _ in heap:
+            if not known:
+                break
+        for _, partition, at, _, _ in heap:
             self._deliver(partition, at)
 
     def _deliver(self, partition: TopicPartition, read: int) -> None:
@@ -139,11 +185,27 @@ class MergedSource:
         return dict(self._next)
 
     def end_offsets(self) -> dict[TopicPartition, int]:
-        """Where each partition ends."""
+        """Where each partition ended when the source was made."""
         return dict(self._ends)
 
+    def latest_offsets(self) -> dict[TopicPartition, int]:
+        """Where each partition ends now."""
+        return self._source.latest_offsets()
+
+    def stages(self) -> list[dict[TopicPartition, int]]:
+        """The ends up to which records are merged, one after the other; those the last poll reached too."""
+        return [dict(stage) for stage in (*self._passed, *self._stages)]
+
+    def follow(self, stages: Sequence[Mapping[TopicPartition, int]]) -> None:
+        """Merge up to these ends first, as another run began to; to be called after `seek`."""
+        kept = [{p: min(end, self._ends.get(p, 0)) for p, end in stage.items()} for stage in stages]
+        self._stages = [*(stage for stage in kept if stage != self._ends), self._ends]
+
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Go to these offsets; partitions that are not named stay where they were delivered to."""
+        """Go to these offsets; partitions that are not named stay where they were delivered to.
+
+        What is merged goes up to where the partitions ended when the source was made.
+        """
         self._source.seek({**self._next, **positions})
         self._restart()
 

@@ -68,6 +68,10 @@ class ListSource:
         """Where each partition ends: the offset behind its last record."""
         return {partition: len(items) for partition, items in self._items.items()}
 
+    def latest_offsets(self) -> dict[TopicPartition, int]:
+        """As `end_offsets`; a list that has grown ends later."""
+        return self.end_offsets()
+
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:
         """Go to these offsets; ValueError names a partition or an offset that is not here."""
         for partition, offset in positions.items():

@@ -134,6 +134,16 @@ def test_a_dead_letter_stays_below_what_a_broker_takes_whatever_was_refused(char
         assert len(encode_json(letter)) < 700_000
 
 
+def test_run_without_dead_letters_says_why_records_were_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_log(tmp_path / "log.sqlite")
+    more = ["--from", "beginning", "--bounded"]
+    code, out, err = everlearn(*attach_arguments(tmp_path, *more), capsys=capsys)
+    assert code == 0, err
+    assert "1 refused, the first at orders 0:200: " in " ".join(out.split())
+
+
 def test_run_goes_on_with_what_has_come_since(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_log(tmp_path / "log.sqlite")
     assert everlearn(*attach_arguments(tmp_path, "--from", "beginning", "--bounded"), capsys=capsys)[0] == 0
@@ -160,6 +170,30 @@ def test_a_live_run_answers_what_comes_until_sigterm_and_leaves_a_snapshot(tmp_p
     latest = CheckpointStore(tmp_path / "snapshots").latest()
     assert latest is not None
     assert latest.meta["cursor"] == 40
+
+
+def test_a_live_run_learns_what_stands_in_the_log_in_the_order_of_a_bounded_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("live", "bounded"):
+        (tmp_path / name).mkdir()
+        write_log(tmp_path / name / "log.sqlite", n=700)
+    code, _, err = everlearn(
+        *attach_arguments(tmp_path / "bounded", "--from", "beginning", "--bounded"), capsys=capsys
+    )
+    assert code == 0, err
+    arguments = attach_arguments(tmp_path / "live", "--from", "beginning")
+    process = subprocess.Popen([sys.executable, "-m", "engine.cli", *arguments], stdout=subprocess.PIPE)
+    wait_for_answers(tmp_path / "live", 700)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    live, bounded = (
+        [(answer["id"], answer["version"]) for answer in read(tmp_path / name, "orders.forecasts")]
+        for name in ("live", "bounded")
+    )
+    assert live == bounded
+    assert bounded[-1] == ("699", 694)  # each event after the labels of the time before it, and no others
 
 
 def wait_for_answers(folder: Path, count: int) -> None:

@@ -118,6 +118,51 @@ def test_an_event_that_comes_twice_is_answered_once() -> None:
     assert shard.model.observed == 1
 
 
+def test_an_event_with_its_label_that_comes_twice_is_answered_and_learned_once() -> None:
+    shard = make_shard()
+    twice = Event(id="x", time=1.0, features={"a": 1.0}, label=1)
+    first, second = step(shard, twice, twice)
+    assert first is not None
+    assert second is None
+    assert (shard.model.observed, shard.counts.learned, shard.counts.refused) == (1, 1, 0)
+    assert (shard.pending.counts.duplicate_events, shard.pending.counts.duplicate_labels) == (1, 1)
+
+
+def test_an_event_sent_again_with_its_label_brings_the_label_alone() -> None:
+    shard = make_shard()
+    answers = step(
+        shard,
+        Event(id="x", time=1.0, features={"a": 1.0}),
+        Event(id="x", time=9.0, features={"a": 1.0}, label=1),
+        Label(id="x", time=9.0, label=1),
+    )
+    assert [answer is not None for answer in answers] == [True, False, False]
+    assert (shard.model.observed, shard.counts.learned, len(shard.pending)) == (1, 1, 0)
+    assert shard.metrics.result()["last_time"] == 9.0
+
+
+def test_what_came_before_is_known_after_a_restore() -> None:
+    shard, after = make_shard(), make_shard()
+    twice = Event(id="x", time=1.0, features={"a": 1.0}, label=1)
+    step(shard, twice)
+    after.restore(*shard.state())
+    assert step(after, twice) == [None]
+    assert after.counts.learned == 1
+
+
+def test_a_label_that_came_first_and_is_refused_leaves_the_forecast_to_the_corrected_one() -> None:
+    shard = make_shard()
+    answers = step(
+        shard,
+        Event(id="x", time=0.0, features={"a": 1.0}, label=0),
+        Label(id="y", time=1.0, label="1"),
+        Event(id="y", time=0.0, features={"a": 1.0}),
+        Label(id="y", time=2.0, label=1),
+    )
+    assert answers[2] is not None
+    assert (shard.counts.learned, shard.counts.refused) == (2, 1)
+
+
 def test_a_label_of_another_type_is_a_counted_dead_letter() -> None:
     shard = make_shard()
     step(
@@ -129,6 +174,20 @@ def test_a_label_of_another_type_is_a_counted_dead_letter() -> None:
     )
     assert (shard.counts.learned, shard.counts.refused) == (1, 1)
     assert "expected int" in shard.refused[0].reason
+
+
+def test_a_label_that_is_refused_leaves_the_forecast_to_the_corrected_one() -> None:
+    shard = make_shard()
+    step(
+        shard,
+        Event(id="x", time=0.0, features={"a": 1.0}, label=0),
+        Event(id="y", time=0.0, features={"a": 1.0}),
+        Label(id="y", time=1.0, label="1"),
+    )
+    assert (shard.counts.learned, shard.counts.refused, len(shard.pending)) == (1, 1, 1)
+    step(shard, Label(id="y", time=2.0, label=1), Label(id="y", time=3.0, label=1))
+    assert (shard.counts.learned, shard.counts.refused, len(shard.pending)) == (2, 1, 0)
+    assert shard.pending.counts.duplicate_labels == 1
 
 
 def test_an_event_with_a_label_that_is_refused_is_answered_all_the_same() -> None:
@@ -158,6 +217,26 @@ def test_bytes_that_cannot_be_read_go_to_the_dead_letters_with_their_reason() ->
     assert key == "events:0:0"
     assert message["reason"] == "not JSON"
     assert message["record"].encode("latin-1") == b"\xff{"
+
+
+def test_reasons_of_refusals_are_counted_by_kind_with_the_first_of_each() -> None:
+    shard, after = make_shard(), make_shard()
+    events = [Event(id=str(i), time=0.0, features={"a": 1.0}, label="one" if i else 1) for i in range(4)]
+    step(shard, *events, Malformed(raw=b"{", error="not JSON"))
+    after.restore(*shard.state())
+    step(after, Malformed(raw=b"{", error="not JSON"))
+    assert after.refusals.lines() == [
+        "3 refused, the first at t 0:1: y is 'one'; expected int",
+        "2 refused, the first at t 0:4: not JSON",
+    ]
+
+
+def test_kinds_of_reasons_are_bounded_and_none_is_lost() -> None:
+    shard = make_shard()
+    step(shard, *[Malformed(raw=b"{", error=f"no {chr(97 + i)}") for i in range(20)])
+    lines = shard.refusals.lines()
+    assert len(lines) == 17
+    assert lines[0] == "4 refused for other reasons, the first at t 0:16: no q"
 
 
 def test_labels_without_a_json_key_are_written_as_json_writes_them() -> None:
@@ -190,6 +269,81 @@ def assert_same(a: Shard, b: Shard) -> None:
     }
 
 
+@pytest.mark.parametrize("stop", [0, 19, 256, 300])
+def test_a_loop_that_was_stopped_goes_on_with_the_next_record(stop: int) -> None:
+    whole, wanted = run_all()
+    sink = ListSink()
+    loop = Loop(make_shard(witness=True), make_source(), sink)
+    assert not loop.run(lambda: loop.records >= stop)
+    assert loop.records == stop
+    assert loop.run()
+    assert loop.records == 600
+    assert sink.messages == wanted.messages
+    assert_same(loop.shard, whole.shard)
+
+
+class Killed(Exception):
+    """Stands for the end of a process: no snapshot is written."""
+
+
+@pytest.mark.parametrize("kill", [20, 130, 290, 470])
+def test_killed_while_it_catches_up_it_learns_in_the_same_order_whatever_has_come(
+    tmp_path: Path, kill: int
+) -> None:
+    events, labels = make_items()
+
+    def begun() -> dict[TopicPartition, list[Any]]:
+        """A log in which labels have yet to come for most of its events."""
+        return {TopicPartition("e", 0): events[:200], TopicPartition("l", 0): labels[:100]}
+
+    def grow(log: dict[TopicPartition, list[Any]]) -> None:
+        log[TopicPartition("e", 0)] += events[200:]
+        log[TopicPartition("l", 0)] += labels[100:]
+
+    def loop_on(log: dict[TopicPartition, list[Any]], sink: ListSink, store: CheckpointStore | None) -> Loop:
+        source = MergedSource(ListSource(log), ahead=50, live=True)
+        return Loop(make_shard(), source, sink, store, every_records=50)
+
+    def until(loop: Loop, records: int) -> None:
+        assert not loop.run(lambda: loop.shard.counts.events + loop.shard.counts.labels >= records)
+
+    log, alone = begun(), ListSink()
+    whole = loop_on(log, alone, None)
+    until(whole, 300)
+    grow(log)
+    until(whole, 600)
+
+    log, sink, store = begun(), ListSink(), CheckpointStore(tmp_path)
+    killed = loop_on(log, sink, store)
+    if kill > 300:
+        until(killed, 300)
+        grow(log)
+        killed = loop_on(log, sink, store)
+
+    def stop() -> bool:
+        if killed.shard.counts.events + killed.shard.counts.labels >= kill:
+            raise Killed
+        return False
+
+    with pytest.raises(Killed):
+        killed.run(stop)
+    had_left = list(sink.messages)
+    if kill < 300:
+        grow(log)
+    until(again := loop_on(log, sink, store), 600)
+    assert sink.messages == alone.messages
+    assert sink.messages[: len(had_left)] == had_left
+    assert_same(again.shard, whole.shard)
+
+
+def test_a_run_that_has_no_more_to_read_writes_no_snapshot_as_it_resumes(tmp_path: Path) -> None:
+    sink, store = ListSink(), CheckpointStore(tmp_path)
+    assert Loop(make_shard(), make_source(), sink, store).run()
+    before = store.ls()
+    assert Loop(make_shard(), make_source(), sink, CheckpointStore(tmp_path)).resume()
+    assert store.ls() == before
+
+
 def test_a_finished_run_that_is_resumed_has_nothing_to_do(tmp_path: Path) -> None:
     sink = ListSink()
     assert Loop(make_shard(), make_source(), sink, CheckpointStore(tmp_path)).run()
@@ -199,6 +353,17 @@ def test_a_finished_run_that_is_resumed_has_nothing_to_do(tmp_path: Path) -> Non
     assert again.run()
     assert again.records == 0
     assert len(sink.messages) == 300
+
+
+def test_a_finished_run_that_has_more_to_do_and_is_stopped_is_not_finished(tmp_path: Path) -> None:
+    store, sink = CheckpointStore(tmp_path), ListSink()
+    assert Loop(make_shard(), make_source(100), sink, store, batch=8).run()
+    again = Loop(make_shard(), make_source(150), sink, store, batch=8)
+    assert again.resume()
+    assert not again.run(lambda: again.records >= 9)
+    latest = store.latest()
+    assert latest is not None
+    assert latest.meta["finished"] is False
 
 
 def test_a_first_run_that_dies_at_once_begins_again_where_it_began(tmp_path: Path) -> None:

@@ -24,6 +24,16 @@ def test_a_label_brings_its_forecast_back_once() -> None:
     assert (pending.counts.matched, pending.counts.duplicate_labels) == (1, 1)
 
 
+def test_a_forecast_that_was_only_looked_at_goes_on_waiting() -> None:
+    pending = PendingForecasts[str](max_age=10.0)
+    pending.put("a", "forecast", time=0.0)
+    assert pending.waiting_for(label("a", 5.0)) == "forecast"
+    assert pending.waiting_for(label("b", 5.0)) is None
+    assert (len(pending), pending.held, pending.counts.matched) == (1, 0, 0)
+    assert pending.waiting_for(label("a", 11.0)) is None
+    assert pending.counts.expired == 1
+
+
 def test_a_label_before_its_event_is_held_back_until_the_event_comes() -> None:
     pending = PendingForecasts[str]()
     early = label("a", 1.0)

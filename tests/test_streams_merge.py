@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.broker import KafkaLog, ensure_topics
+from streams.codecs import encode_event
 from streams.event import Event, Malformed, Record, TopicPartition
+from streams.kafka import KafkaSource
 from streams.merge import MergedSource
 from streams.replay import ListSource
 
@@ -48,13 +52,36 @@ def drain(merged: MergedSource, sizes: Sequence[int] = (5,)) -> list[Record]:
     return found
 
 
+def lists(times: Times) -> dict[TopicPartition, list[Event]]:
+    """Partitions that can grow."""
+    return grown({where: [] for where in times}, times)
+
+
+def grown(partitions: dict[TopicPartition, list[Event]], more: Times) -> dict[TopicPartition, list[Event]]:
+    for where in partitions:
+        each = partitions[where]
+        each += [
+            Event(id=f"{where}{i}", time=float(t), features={}) for i, t in enumerate(more.get(where, []))
+        ]
+    return partitions
+
+
+def drain_now(merged: MergedSource, size: int) -> list[Record]:
+    """All that a live source has at present."""
+    found: list[Record] = []
+    while records := merged.poll(size):
+        found += records
+    return found
+
+
 class Reluctant:
     """A source that gives few records at a time, and often none: a broker on a slow network."""
 
     def __init__(self, inner: ListSource, seed: int) -> None:
         self.inner, self.random = inner, Random(seed)
         self.positions, self.seek, self.close = inner.positions, inner.seek, inner.close
-        self.end_offsets, self.pause, self.resume = inner.end_offsets, inner.pause, inner.resume
+        self.end_offsets, self.latest_offsets = inner.end_offsets, inner.latest_offsets
+        self.pause, self.resume = inner.pause, inner.resume
 
     @property
     def exhausted(self) -> bool:
@@ -108,6 +135,85 @@ def test_a_malformed_record_comes_as_soon_as_it_is_its_partitions_next() -> None
         "bad",
         "b",
     ]
+
+
+@given(partitions, partitions, st.integers(0, 30), st.integers(1, 5))
+def test_a_live_source_merges_what_there_is_and_then_what_has_come_since(
+    times: Times, more: Times, size: int, ahead: int
+) -> None:
+    growing = lists(times)
+    live = MergedSource(ListSource(growing), ahead=ahead, live=True)
+    assert keys(drain_now(live, size + 1)) == keys(drain(MergedSource(source(times))))
+    before = live.positions()
+    grown(growing, more)
+    then = MergedSource(ListSource(growing))
+    then.seek(before)
+    assert keys(drain_now(live, 100)) == keys(drain(then))
+    assert not live.exhausted
+
+
+def test_a_live_source_that_has_fallen_behind_merges_all_that_has_come() -> None:
+    growing: dict[TopicPartition, list[Event]] = {TopicPartition("a", 0): [], TopicPartition("b", 0): []}
+    live = MergedSource(ListSource(growing), live=True)
+    assert live.poll(4) == []
+    grown(growing, {where: list(range(20)) for where in growing})
+    times = [record.item.time for record in drain_now(live, 4)]
+    assert len(times) == 40
+    assert times == sorted(times)
+
+
+@given(partitions, partitions, st.integers(0, 40), st.integers(1, 5), st.booleans())
+def test_what_one_run_began_to_merge_another_goes_on_with_whatever_has_come_in_between(
+    times: Times, more: Times, count: int, ahead: int, live: bool
+) -> None:
+    growing = lists(times)
+    alone = MergedSource(ListSource(growing), ahead=ahead, live=True)
+    first = MergedSource(ListSource(growing), ahead=ahead, live=live)
+    expected = drain_now(alone, 100)
+    found = list(first.poll(count))
+    grown(growing, more)
+    expected += drain_now(alone, 100)
+    second = MergedSource(ListSource(growing), ahead=ahead, live=live)
+    second.seek(first.positions())
+    second.follow(first.stages())
+    found += drain_now(second, 3)
+    assert keys(found) == keys(expected)
+
+
+@pytest.mark.kafka
+def test_topics_of_a_broker_that_grow_are_merged_live(broker: str, topic: Callable[[str], str]) -> None:
+    names = [topic("events"), topic("labels")]
+    ensure_topics(broker, dict.fromkeys(names, 1))
+    log = KafkaLog(broker)
+
+    def append(start: int, stop: int) -> None:
+        for shift, name in enumerate(names):
+            events = [Event(id=f"{name}{i}", time=i + shift / 2, features={}) for i in range(start, stop)]
+            log.append_many(name, 0, [(event.id, event.time, encode_event(event)) for event in events])
+
+    def read(count: int) -> list[float]:
+        found: list[float] = []
+        deadline = time.monotonic() + 30
+        while len(found) < count:
+            assert time.monotonic() < deadline
+            found += [record.item.time for record in merged.poll(100, timeout=1.0)]
+        return found
+
+    append(0, 300)
+    merged = MergedSource(KafkaSource(broker, names, start="beginning"), ahead=50, live=True)
+    append(300, 310)
+    assert read(600) == [i / 2 for i in range(600)]
+    assert sorted(read(20)) == [300 + i / 2 for i in range(20)]
+    append(310, 320)
+    assert sorted(read(20)) == [310 + i / 2 for i in range(20)]
+    merged.close()
+    log.close()
+
+
+def test_ends_of_a_log_that_was_made_shorter_are_not_waited_for() -> None:
+    merged = MergedSource(source({TopicPartition("a", 0): [1, 2]}))
+    merged.follow([{TopicPartition("a", 0): 9, TopicPartition("gone", 0): 3}])
+    assert len(drain(merged)) == 2
 
 
 def test_reading_ahead_of_nothing_is_refused() -> None:
