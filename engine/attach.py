@@ -82,8 +82,10 @@ def attach(asked: Attachment, view: View) -> bool:
         try:
             if loop.resume():
                 view.say(f"goes on from {asked.snapshots}: {_counted(loop)}")
-            loop.on_batch = _Shower(view)
+            loop.on_batch = shower = _Shower(view)
             finished = loop.run(stop)
+            shower.show(loop)
+            view.close()
         finally:
             loop.source.close()
         loop.sink.close()
@@ -115,7 +117,15 @@ def _journal(asked: Attachment) -> Journal:
         raise AttachError(
             f"--log {asked.log}: no such file; expected an embedded log that a producer has begun"
         )
-    return EmbeddedJournal(asked.log)
+    journal = EmbeddedJournal(asked.log)
+    there = journal.topics()
+    for topic in asked.topics if asked.bounded else ():
+        if topic not in there:
+            journal.close()
+            raise AttachError(
+                f"{topic!r} is no topic of {asked.log}; there are: {', '.join(there) or 'none'}"
+            )
+    return journal
 
 
 def _loop(asked: Attachment, journal: Journal, store: CheckpointStore) -> Loop:
@@ -154,12 +164,15 @@ class _Shower:
         self._shown = 0.0
 
     def __call__(self, loop: Loop) -> None:
+        now = time.monotonic()
+        if now - self._shown >= SHOW_SECONDS:
+            self._shown = now
+            self.show(loop)
+
+    def show(self, loop: Loop) -> None:
+        """The figures as they are."""
         from engine.terminal import Progress, Row
 
-        now = time.monotonic()
-        if now - self._shown < SHOW_SECONDS:
-            return
-        self._shown = now
         figures = loop.shard.metrics.result()
         speed = loop.latency.count / loop.busy_seconds if loop.busy_seconds > 0 else None
         row = Row.of("everlearn", figures, speed)

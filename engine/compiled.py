@@ -28,15 +28,15 @@ SOURCES = (
 
 @cache
 def folder() -> Path:
-    """The cache folder for these sources, this Python and this numba; made if need be.
+    """The cache folder for these sources where they lie, this Python and this numba; made if need be.
 
     It lies in $EVERLEARN_CACHE, else in the user's cache folder; where neither can be written, in a
     temporary folder.
     """
     import numba
 
-    digest = hashlib.sha256(f"{sys.version} {numba.__version__}".encode())
     root = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256(f"{sys.version} {numba.__version__} {root}".encode())
     for source in SOURCES:
         digest.update((root / source).read_bytes())
     base = os.environ.get("EVERLEARN_CACHE") or os.environ.get("XDG_CACHE_HOME")

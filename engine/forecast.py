@@ -15,7 +15,7 @@ from engine.layout import MIXERS, OBSERVED, TIME, VALUE, Sizes
 from engine.names import from_json, to_json
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Forecast:
     """What was answered for one event, and what it takes to learn its label hours later.
 
@@ -37,6 +37,11 @@ class Forecast:
     unknown: dict[Slot, float] = field(default_factory=dict)
     infinite: int = 0
     learned: bool = False
+
+    def __repr__(self) -> str:
+        said = f"value={self.value:g}" if self.sizes.regression else f"proba={self.proba}"
+        asked = f"id={self.id!r}, time={self.time}, version={self.version}"
+        return f"Forecast({asked}, {said}, learned={self.learned})"
 
     @property
     def observed(self) -> bool:

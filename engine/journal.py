@@ -44,6 +44,10 @@ class EmbeddedJournal:
 
         self._log = EmbeddedLog(path)
 
+    def topics(self) -> list[str]:
+        """The names of all topics that hold records."""
+        return self._log.topics()
+
     def prepare(self, topics: Sequence[str]) -> None:
         """Nothing: a topic is there once it is written to."""
 

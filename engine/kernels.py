@@ -42,7 +42,7 @@ from engine.steps import (
 from memory import rates
 
 FORECAST, OBSERVE, LEARN, WARM = 1, 2, 4, 8
-FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
+FAST = {"reassoc", "contract", "nsz"}
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

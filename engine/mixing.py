@@ -32,7 +32,7 @@ NEWTON_PRIOR = 0.001
 NEWTON_LAMBDA = 0.9999
 MIXERS = len(RATES) + 1
 SQUARE_DECAY = 0.99
-FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
+FAST = {"reassoc", "contract", "nsz"}
 
 F64 = NDArray[np.float64]
 
@@ -167,10 +167,11 @@ def mix_values(mixer: Any, value: F64, experts: int, each: F64) -> float:
     """each ← every mixer's forecast (M, 1), from value (K, 1); the mixture's forecast is returned."""
     out = 0.0
     for m in range(MIXERS):
-        each[m, 0] = 0.0
+        said = 0.0
         for k in range(experts):
-            each[m, 0] += mixer.weight[m, k] * value[k, 0]
-        out += mixer.belief[m] * each[m, 0]
+            said += mixer.weight[m, k] * value[k, 0]
+        each[m, 0] = said
+        out += mixer.belief[m] * said
     return out
 
 

@@ -28,7 +28,7 @@ LAMBDA = 0.9999
 SHRUNK = 1.0 - 1e-9  # less than the start's trace, by more than rounding
 LEAST_VARIANCE = 1e-3
 PRECISION = 4.0
-FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
+FAST = {"reassoc", "contract", "nsz"}
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

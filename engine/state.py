@@ -146,7 +146,7 @@ def widen(memory: neighbours.Neighbours, d: int, events: int, source: NDArray[np
     order = order[-fresh.target.shape[0] :]
     kept = np.flatnonzero(source >= 0)
     n = len(order)
-    held_numbers = np.zeros((room, fresh.target.shape[0]), np.float32)
+    held_numbers = np.zeros((fresh.logw.shape[0], fresh.target.shape[0]), np.float32)
     held_numbers[kept, :n] = tiles.table(memory.buffer)[source[kept]][:, order]
     fresh.buffer[...] = tiles.tiled(held_numbers)
     fresh.target[:n] = memory.target[order]

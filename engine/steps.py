@@ -21,7 +21,7 @@ CLIP = 4.0
 SHORT, LONG = 2.0, 24.0
 PRIOR_DECAY, SLOW_PRIOR_DECAY = 500.0, 5_000.0
 TRANSITION_DECAY = 0.995
-FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
+FAST = {"reassoc", "contract", "nsz"}
 part = njit(fastmath=FAST, nogil=True, error_model="numpy", forceinline=True)
 
 F32 = NDArray[np.float32]

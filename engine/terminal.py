@@ -60,6 +60,7 @@ class PlainView:
     def __init__(self, console: Console, every: int = 10) -> None:
         self._console, self._every, self._calls = console, every, 0
         self._held: Progress | None = None
+        self._said: set[str] = set()
 
     def say(self, text: str) -> None:
         """One line."""
@@ -76,7 +77,10 @@ class PlainView:
         """Let the last `show` through, if it was held back."""
         if self._held is not None:
             for row in self._held.rows:
-                self.say(line(row, self._held.total))
+                text = line(row, self._held.total)
+                if text not in self._said:  # who is finished says so once
+                    self.say(text)
+            self._said = {line(row, self._held.total) for row in self._held.rows}
         self._held = None
 
 

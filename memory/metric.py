@@ -20,7 +20,7 @@ FULL_METRIC = 16
 METRIC_DECAY = 0.99
 SCALE_RATE = 0.03
 MATRIX_RATE = 0.003
-FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
+FAST = {"reassoc", "contract", "nsz"}
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

@@ -24,7 +24,7 @@ NEIGHBOURS = 12
 REPROJECTED = 16
 VOTE_WEIGHT = 8.0
 VOTE_PRIOR = 0.5
-FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
+FAST = {"reassoc", "contract", "nsz"}
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

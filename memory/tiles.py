@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 BLOCK = 128
 LANES = 16
 LEADING = 8
-FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
+FAST = {"reassoc", "contract", "nsz"}
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

@@ -7,6 +7,7 @@ pyarrow's reader gives up the whole file where one value of a column is of anoth
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import warnings
 from collections.abc import Collection, Mapping, Sequence
@@ -50,6 +51,11 @@ def read_table(
     for parameter, column in asked.items():
         if column is not None:
             check_column(str(path), column, names, parameter)
+    if label_time is not None and time is None:
+        raise TableError(
+            f"{path}: label_time is {label_time!r} without time; expected both: name the column that says when "
+            "a row happened too, or labels would be measured by another clock than events"
+        )
     for column in ignore:
         check_column(str(path), column, names, "ignore")
         if column == target:
@@ -87,6 +93,8 @@ def stem(path: Path) -> str:
 
 def _read(path: Path) -> tuple[dict[str, Column], list[Misfit]]:
     """All columns of a file by name, and what did not fit."""
+    if path.is_dir():
+        raise TableError(f"{path} is a folder; expected a file of one of {', '.join(FORMATS)}")
     if not path.is_file():
         near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         close = get_close_matches(path.name, near, n=1)
@@ -110,7 +118,7 @@ def _read(path: Path) -> tuple[dict[str, Column], list[Misfit]]:
         what = (
             "the stream is empty; expected at least one row"
             if empty
-            else f"not readable as {ending}: {error}"
+            else f"not readable as {ending}: {str(error)[:200].encode('ascii', 'backslashreplace').decode()}"
         )
         raise TableError(f"{path}: {what}") from error
 
@@ -133,9 +141,16 @@ def _csv(path: Path, delimiter: str) -> tuple[dict[str, Column], list[Misfit]]:
         broken.append((row.number or 0, row.text or ""))
         return "skip"
 
+    _text(path)
     parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip)
     names = csv.open_csv(path, parse_options=parse).schema.names
     _unique(path, names)
+    other = [mark for mark in ";\t|" if mark in names[0]] if len(names) == 1 else []
+    if other:
+        raise TableError(
+            f"{path}: one column is named {names[0][:80]!r}; its cells seem to be parted by {other[0]!r}; "
+            f"expected {delimiter!r}; convert the file, or name it .tsv where tabs part the cells"
+        )
     broken.clear()
     found = csv.read_csv(
         path,
@@ -156,6 +171,12 @@ def _csv(path: Path, delimiter: str) -> tuple[dict[str, Column], list[Misfit]]:
         columns[name], misfit = from_text(name, found.column(name))
         misfits += [misfit] if misfit else []
     return columns, misfits
+
+
+def _text(path: Path) -> None:
+    """UnicodeDecodeError where the first mebibyte is no UTF-8."""
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        codecs.getincrementaldecoder("utf-8")().decode(file.read(1 << 20))
 
 
 def _json_lines(path: Path) -> tuple[dict[str, Column], list[Misfit]]:

@@ -318,3 +318,19 @@ def test_the_module_can_be_run_as_a_command() -> None:
     command = [sys.executable, "-m", "engine.cli", "--help"]
     found = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert "Learns from live data streams" in found.stdout
+
+
+def test_run_ends_with_its_figures_and_names_topics_that_are_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_log(tmp_path / "log.sqlite")
+    more = ["--from", "beginning", "--bounded"]
+    code, out, err = everlearn(*attach_arguments(tmp_path, *more), capsys=capsys)
+    assert code == 0, err
+    assert "200 labels, accuracy" in " ".join(out.split())
+    arguments = ["run", "--log", str(tmp_path / "log.sqlite"), "--events", "orderz", *more]
+    code, out, err = everlearn(*arguments, "--snapshots", str(tmp_path / "other"), capsys=capsys)
+    assert code == 2
+    assert "'orderz' is no topic" in " ".join(err.split())
+    assert "orders" in err
+    assert not list((tmp_path / "other").glob("*")) if (tmp_path / "other").exists() else True

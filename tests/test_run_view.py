@@ -48,3 +48,13 @@ def test_a_pipe_gets_the_first_the_last_and_one_in_so_many() -> None:
     view.close()
     assert [line.split()[1] for line in out.getvalue().splitlines()] == ["0", "4", "5"]
     assert "accuracy –" in out.getvalue()
+
+
+def test_a_learner_that_is_finished_says_so_once() -> None:
+    out = StringIO()
+    view = PlainView(Console(file=out, width=200), every=1)
+    for labels in range(3):
+        rows = [Row("done", 9, None, None, None, None), Row("busy", labels, None, None, None, None)]
+        view.show(Progress(rows=rows, total=9))
+    view.close()
+    assert [line.split(":")[0] for line in out.getvalue().splitlines()] == ["done", "busy", "busy", "busy"]

@@ -223,3 +223,34 @@ def test_a_clean_file_warns_of_nothing(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", MessyTable)
         read_table(csv(tmp_path, "a,y\n1,0\nNA,1\n?,0\n"), "y")
+
+
+def test_a_label_time_needs_the_time_of_events(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    path.write_text("a,known,y\n1,100,0\n2,200,1\n")
+    with pytest.raises(TableError, match=r"label_time is 'known' without time; expected both"):
+        read_table(path, "y", label_time="known")
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_cells_parted_by_another_mark_are_told(tmp_path: Path, mark: str) -> None:
+    path = tmp_path / "orders.csv"
+    path.write_text(f"a{mark}y\n1{mark}0\n2{mark}1\n")
+    with pytest.raises(TableError, match="seem to be parted by"):
+        read_table(path, "y")
+
+
+def test_a_binary_file_is_refused_in_one_readable_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "orders.csv"
+    path.write_bytes(b"a,b\n" + bytes(range(128, 256)) * 20 + b"\n\xff\xfe,1,2,3\n")
+    with pytest.raises(TableError) as caught:
+        read_table(path, "b")
+    assert str(caught.value).isprintable()
+    assert capfd.readouterr().err == ""
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="is a folder; expected a file"):
+        read_table(tmp_path, "y")

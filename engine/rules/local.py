@@ -30,7 +30,7 @@ LEAK = 0.01
 SQUARE_DECAY = 0.99
 TINY = 1e-6
 ERROR_LIMIT = 3.0
-FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
+FAST = {"reassoc", "contract", "nsz"}
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
