@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from html import escape
+from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from engine.evaluate.explained import decisions
@@ -26,6 +28,7 @@ FIGURES: dict[str, tuple[str, bool, int]] = {
     "r2": ("R²", True, 4),
     "events_per_second": ("events/s", True, 0),
 }
+FIFTHS = 5
 _CURVES = ("roc_auc", "log_loss", "accuracy", "mae", "rmse")
 
 
@@ -218,21 +221,20 @@ def _curves(learners: Mapping[str, Any]) -> str:
 
 def _curve_table(learners: Mapping[str, Any], fields: list[dict[str, str]]) -> str:
     first = fields[0]["name"]
+    heads = "".join(f'<th scope="col">{fifth}</th>' for fifth in ("1st", "2nd", "3rd", "4th", "5th"))
     rows = []
     for k, (name, part) in enumerate(learners.items()):
         curve = [point for point in part.get("curve") or [] if point.get(first) is not None]
         if not curve:
             continue
-        cells = "".join(
-            f"<td>{number(curve[round(q * (len(curve) - 1))][first], 3)}</td>"
-            for q in (0.0, 0.25, 0.5, 0.75, 1.0)
-        )
+        ends = [round(k * len(curve) / FIFTHS) for k in range(FIFTHS + 1)]
+        parts = [[point[first] for point in curve[a:b]] for a, b in pairwise(ends)]
+        cells = "".join(f"<td>{number(fmean(part) if part else None, 3)}</td>" for part in parts)
         rows.append(f'<tr><th scope="row">{_dot(k)}{escape(str(part.get("title", name)))}</th>{cells}</tr>')
     return (
-        f"<details><summary>As a table: {escape(fields[0]['label'])} in five windows</summary>"
-        '<div class="scroll"><table><thead><tr><th scope="col">learner</th><th scope="col">first</th>'
-        '<th scope="col">¼</th><th scope="col">½</th><th scope="col">¾</th>'
-        '<th scope="col">last</th></tr></thead>'
+        f"<details><summary>As a table: {escape(fields[0]['label'])}, mean of the windows in each fifth of the "
+        'stream</summary><div class="scroll"><table><thead><tr><th scope="col">learner</th>'
+        f"{heads}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div></details>"
     )
 
@@ -262,7 +264,8 @@ def _weights(learners: Mapping[str, Any]) -> str:
         return ""
     return (
         '<h2>Who is listened to</h2><p class="about">The weight that the mixer gives each expert. It is '
-        "moved after every label by what the expert had said before.</p>"
+        "moved after every label by what the expert had said before. Weights need not add up to 1; one below 0 "
+        "means that the mixer corrects the others by what that expert says.</p>"
         '<div class="card"><div class="plot" id="weights" role="img" aria-label="Weights of the experts over '
         'time"></div></div>'
     )

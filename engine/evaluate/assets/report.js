@@ -38,6 +38,7 @@
       tzDate: (t) => uPlot.tzDate(new Date(t * 1e3), "Etc/UTC"),
       scales: { x: { time: timed } },
       cursor: { points: { size: 7 } },
+      legend: { markers: { dash: (u, i) => (u.series[i].dash ? "dashed" : "solid") } },
       axes: [{ ...axis, ...(timed ? { values: DATES, space: 70 } : {}) }, { ...axis, size: 62, values: (_, ticks) => ticks.map((v) => (Math.abs(v) < 1e-12 ? "0" : String(+v.toFixed(4)))) }],
       series: [
         { label: timed ? "time (UTC)" : "events", ...(timed ? { value: "{YYYY}-{MM}-{DD} {HH}:{mm}" } : {}) },
