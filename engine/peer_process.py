@@ -27,7 +27,7 @@ from streams.protocols import Clock, Source
 
 STATE, RESULTS = "peers.pickle", "peers.json"
 SAVE_SECONDS, TELL_SECONDS = 20.0, 1.0
-SAVE_SHARE = 15.0  # times as long is worked between two saves as the last one took
+SAVE_SHARE = 40.0  # times as long is worked between two saves as the last one took
 _PR_SET_PDEATHSIG = 1
 
 Answers: TypeAlias = dict[str, dict[Any, float]]
