@@ -134,6 +134,10 @@ class FirstRecords:
         """The source's."""
         self._source.seek(positions)
 
+    def fingerprints(self, at: Mapping[TopicPartition, int]) -> dict[TopicPartition, str | None]:
+        """The source's."""
+        return self._source.fingerprints(at)
+
     def close(self) -> None:
         """The source's."""
         self._source.close()

@@ -78,8 +78,10 @@ def encode_label(label: Label) -> bytes:
     return _encoder.encode(label)
 
 
-def decode(raw: bytes) -> Event | Label | Malformed:
+def decode(raw: bytes, key: bytes | None = None, timestamp: float | None = None) -> Event | Label | Malformed:
     """What the bytes hold. Never raises: what is neither event nor label comes back with the reason.
+
+    The message says everything itself: key and timestamp are not looked at.
 
     >>> decode(b'{"id":"a","time":1,"features":{"x":null}}')
     Event(id='a', time=1.0, features={'x': None}, label=None, weight=1.0)

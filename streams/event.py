@@ -59,8 +59,19 @@ class Malformed(msgspec.Struct, frozen=True, kw_only=True):
     time: float = 0.0
 
 
+Headers: TypeAlias = tuple[tuple[str, bytes], ...]
+"""What travels beside a message: names, which may repeat, with bytes."""
+
+
 class Record(msgspec.Struct, frozen=True):
-    """One entry of a log: where it was read and what it holds."""
+    """One entry of a log: where it was read and what it holds.
+
+    raw: the bytes as they stand in the log; None where the source has none (memory, files).
+    key: the message's key, where the log is keyed by bytes. headers: what travelled beside the message.
+    """
 
     position: Position
     item: Event | Label | Malformed
+    raw: bytes | None = None
+    key: bytes | None = None
+    headers: Headers = ()

@@ -299,6 +299,10 @@ class FileSource:
         """Deliver from these again."""
         self._source.resume(partitions)
 
+    def fingerprints(self, at: Mapping[TopicPartition, int]) -> dict[TopicPartition, str | None]:
+        """The fingerprint of what each of these rows holds; None where there is no such row."""
+        return self._source.fingerprints(at)
+
     def close(self) -> None:
         """Nothing to release: the file was read when the source was made."""
         self._source.close()

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from streams.broker import (
     CONNECT,
+    REQUEST,
     Options,
     connect_consumer,
     connect_producer,
@@ -21,7 +22,9 @@ from streams.broker import (
 )
 from streams.codecs import decode, encode_json
 from streams.errors import PositionLost
-from streams.event import Position, Record, TopicPartition
+from streams.event import Headers, Position, Record, TopicPartition
+from streams.fingerprint import fingerprint
+from streams.protocols import Decode
 from streams.replay import unknown_partition
 
 
@@ -33,7 +36,8 @@ class KafkaSource:
     because either end would be a silent choice.
     bounded: stop at the ends that the partitions have now; otherwise the source is live.
     timeout: seconds to wait for the broker's first answer.
-    options: settings by kafka-python's names, `group_id` or security among them.
+    options: settings by kafka-python's names, security among them.
+    decoders: topic → how its bytes are read; `streams.codecs.decode` for those that are not named.
     Raises BrokerUnavailable, BrokerConfigError for settings that cannot be used, UnknownStream for a topic that
     does not exist, and PositionLost where `start` or a `seek` names an offset that the broker does not hold.
 
@@ -61,11 +65,13 @@ class KafkaSource:
         bounded: bool = False,
         timeout: float = CONNECT,
         options: Options = None,
+        decoders: Mapping[str, Decode] | None = None,
     ) -> None:
         if not isinstance(start, Mapping) and start not in ("beginning", "end"):
             raise ValueError(f"start is {start!r}; expected 'beginning', 'end' or a mapping of positions")
         self._bootstrap = bootstrap
         self._bounded = bounded
+        self._decoders = dict(decoders or {})
         self._closed = False
         self._next: dict[TopicPartition, int] = {}
         self._held: set[TopicPartition] = set()
@@ -134,9 +140,19 @@ class KafkaSource:
         for (topic, number), records in batches.items():
             partition = TopicPartition(topic, number)
             end = self._ends[partition] if self._bounded else None
+            read = self._decoders.get(topic, decode)
             for record in records:
                 if end is None or record.offset < end:
-                    found.append(Record(Position(topic, number, record.offset), decode(record.value or b"")))
+                    raw, key = record.value or b"", record.key
+                    found.append(
+                        Record(
+                            Position(topic, number, record.offset),
+                            read(raw, key, record.timestamp / 1000),
+                            raw,
+                            key,
+                            tuple(record.headers),
+                        )
+                    )
         for partition in self._reading:  # positions step over what holds no record, as after a transaction
             at = int(self._consumer.position(_theirs(partition)))
             self._next[partition] = min(at, self._ends[partition]) if self._bounded else at
@@ -184,6 +200,31 @@ class KafkaSource:
                 )
         self._next.update({TopicPartition(*partition): offset for partition, offset in positions.items()})
         self._reading = None
+
+    def fingerprints(self, at: Mapping[TopicPartition, int]) -> dict[TopicPartition, str | None]:
+        """The fingerprint of the record at each of these offsets; None where none stands there any more.
+
+        Raises BrokerUnavailable where a record that the broker holds is not delivered.
+        """
+        begins, ends = self._bounds()
+        found: dict[TopicPartition, str | None] = {}
+        for partition, offset in at.items():
+            held = begins.get(partition, 0) <= offset < ends.get(partition, 0)
+            found[partition] = self._fingerprint(partition, offset) if held else None
+        self._reading = None
+        return found
+
+    def _fingerprint(self, partition: TopicPartition, offset: int) -> str | None:
+        where = _theirs(partition)
+        self._consumer.assign([where])
+        self._consumer.seek(where, offset)
+        for _ in range(int(REQUEST)):
+            for records in self._consumer.poll(timeout_ms=1000, max_records=1).values():
+                same = records[0].offset == offset
+                return fingerprint(records[0].value or b"") if same else None
+            if self._consumer.position(where) > offset:  # nothing but a transaction's mark stands there
+                return None
+        raise unavailable(self._bootstrap, f"the record at {offset} was not delivered in {REQUEST:.0f} s")
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:
         """Deliver nothing from these until they are resumed."""
@@ -251,7 +292,7 @@ class KafkaSink:
         finally:
             consumer.close(autocommit=False)
 
-    def write(self, key: str, value: Mapping[str, Any]) -> None:
+    def write(self, key: str, value: Mapping[str, Any], headers: Headers = ()) -> None:
         """Append one message; `key` becomes the record's key."""
         self._waiting.append((key, 0.0, encode_json(value)))
         if len(self._waiting) >= self._buffer:

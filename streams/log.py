@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from streams.codecs import encode_json
 from streams.errors import LogDamaged, LogFull, PositionLost
-from streams.event import TopicPartition
+from streams.event import Headers, TopicPartition
 
 _APPLICATION = 0x65766C67  # "evlg" in SQLite's header: tells this log from other databases
 _SCHEMA = """
@@ -288,8 +288,11 @@ class LogSink:
         self._end = log.end_offset(topic, partition)
         self._waiting: list[tuple[str, float, bytes]] = []
 
-    def write(self, key: str, value: Mapping[str, Any]) -> None:
-        """Append one message; its field `time`, where it is a finite number, is stored beside it."""
+    def write(self, key: str, value: Mapping[str, Any], headers: Headers = ()) -> None:
+        """Append one message; its field `time`, where it is a finite number, is stored beside it.
+
+        The log has no headers: they are left out.
+        """
         time = value.get("time")
         seconds = float(time) if isinstance(time, int | float) and math.isfinite(time) else 0.0
         self._waiting.append((key, seconds, encode_json(value)))

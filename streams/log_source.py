@@ -9,8 +9,9 @@ from streams.clock import SystemClock
 from streams.codecs import decode
 from streams.errors import PositionLost
 from streams.event import Position, Record, TopicPartition
+from streams.fingerprint import fingerprint
 from streams.log import EmbeddedLog
-from streams.protocols import Clock
+from streams.protocols import Clock, Decode
 from streams.replay import unknown_partition
 
 _NAP = 0.01  # seconds between two looks at a log that had nothing new
@@ -22,6 +23,7 @@ class LogSource:
     log: the log, or one opened on the same file; it is not closed with the source.
     topics: names; all partitions of each are read, those that appear later too while the source is live.
     start: "beginning", "end", or a position for every partition as `positions` gave them.
+    decoders: topic → how its bytes are read; `streams.codecs.decode` for those that are not named.
     bounded: stop at the ends that the partitions have now; otherwise the source is live.
     Raises PositionLost where `start` or a `seek` names an offset that the log does not hold.
 
@@ -42,6 +44,7 @@ class LogSource:
         *,
         start: Literal["beginning", "end"] | Mapping[TopicPartition, int] = "beginning",
         bounded: bool = False,
+        decoders: Mapping[str, Decode] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._topics = [topics] if isinstance(topics, str) else list(topics)
@@ -50,6 +53,7 @@ class LogSource:
         self._log = EmbeddedLog(log.path)
         self._clock = clock or SystemClock()
         self._bounded = bounded
+        self._decoders = dict(decoders or {})
         self._paused: set[TopicPartition] = set()
         self._next: dict[TopicPartition, int] = {}
         self._turn = 0
@@ -105,7 +109,10 @@ class LogSource:
                 )
             if rows:
                 self._next[partition] = rows[-1][0] + 1
-                found += [Record(Position(topic, number, offset), decode(value)) for offset, value in rows]
+                read = self._decoders.get(topic, decode)
+                found += [
+                    Record(Position(topic, number, offset), read(value), value) for offset, value in rows
+                ]
         self._turn += 1
         return found
 
@@ -138,6 +145,14 @@ class LogSource:
                     f"not in the log, which holds {first} to {behind}; it was cut or is another log"
                 )
         self._next.update({TopicPartition(*partition): offset for partition, offset in positions.items()})
+
+    def fingerprints(self, at: Mapping[TopicPartition, int]) -> dict[TopicPartition, str | None]:
+        """The fingerprint of the record at each of these offsets; None where none stands there."""
+        found: dict[TopicPartition, str | None] = {}
+        for partition, offset in at.items():
+            rows = self._log.read_values(*partition, offset, 1)
+            found[partition] = fingerprint(rows[0][1]) if rows and rows[0][0] == offset else None
+        return found
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:
         """Deliver nothing from these until they are resumed."""

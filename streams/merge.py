@@ -209,6 +209,10 @@ class MergedSource:
         self._source.seek({**self._next, **positions})
         self._restart()
 
+    def fingerprints(self, at: Mapping[TopicPartition, int]) -> dict[TopicPartition, str | None]:
+        """The source's."""
+        return self._source.fingerprints(at)
+
     def close(self) -> None:
         """Close the source; closing twice is allowed."""
         self._source.close()

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from streams.event import Record, TopicPartition
+from streams.event import Event, Headers, Label, Malformed, Record, TopicPartition
+
+
+class Decode(Protocol):
+    """How the bytes of one topic become events and labels; `streams.codecs.decode` is the usual one."""
+
+    def __call__(
+        self, raw: bytes, key: bytes | None = None, timestamp: float | None = None
+    ) -> Event | Label | Malformed:
+        """What the bytes hold; never raises: what cannot be read comes back as Malformed with the reason.
+
+        key: the message's. timestamp: when the log took it, in seconds since 1970-01-01 UTC, where it says so.
+        """
 
 
 class Source(Protocol):
@@ -38,6 +50,13 @@ class Source(Protocol):
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:
         """Go to these offsets; ValueError names a partition this source does not read."""
 
+    def fingerprints(self, at: Mapping[TopicPartition, int]) -> dict[TopicPartition, str | None]:
+        """The fingerprint of the record at each of these offsets (`streams.fingerprint`).
+
+        None where no record stands there any more because it has expired. What is delivered next does not
+        change. A caller that remembers the last record it took sees by it whether a log is still the same.
+        """
+
     def close(self) -> None:
         """Release connections and files; closing twice is allowed."""
 
@@ -55,8 +74,11 @@ class Sink(Protocol):
     1
     """
 
-    def write(self, key: str, value: Mapping[str, Any]) -> None:
-        """Append one message (JSON-compatible values); `key` is the event's id."""
+    def write(self, key: str, value: Mapping[str, Any], headers: Headers = ()) -> None:
+        """Append one message (JSON-compatible values); `key` is the event's id.
+
+        headers: what travels beside it; a sink whose log has no headers leaves them out.
+        """
 
     def flush(self) -> None:
         """Make everything written so far durable."""

@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from streams.codecs import encode_json
-from streams.event import Event, Label, Malformed, Position, Record, TopicPartition
+from streams.event import Event, Headers, Label, Malformed, Position, Record, TopicPartition
+from streams.fingerprint import fingerprint_of
 
 
 class Items(Protocol):
@@ -84,6 +85,16 @@ class ListSource:
                 )
         self._next.update({TopicPartition(*partition): offset for partition, offset in positions.items()})
 
+    def fingerprints(self, at: Mapping[TopicPartition, int]) -> dict[TopicPartition, str | None]:
+        """The fingerprint of the item in each of these rows; None where there is no such row."""
+        found: dict[TopicPartition, str | None] = {}
+        for partition, offset in at.items():
+            items = self._items[partition][offset : offset + 1] if partition in self._items else ()
+            found[partition] = (
+                fingerprint_of(Record(Position(*partition, offset), items[0])) if items else None
+            )
+        return found
+
     def pause(self, partitions: Collection[TopicPartition]) -> None:
         """Deliver nothing from these until they are resumed."""
         self._paused.update(partitions)
@@ -97,15 +108,20 @@ class ListSource:
 
 
 class ListSink:
-    """A sink that keeps its messages in a list of (key, value), in the form a reader would see them."""
+    """A sink that keeps its messages in a list of (key, value), in the form a reader would see them.
+
+    headers: those of each message, in the same order.
+    """
 
     def __init__(self) -> None:
         self.messages: list[tuple[str, dict[str, Any]]] = []
+        self.headers: list[Headers] = []
 
-    def write(self, key: str, value: Mapping[str, Any]) -> None:
+    def write(self, key: str, value: Mapping[str, Any], headers: Headers = ()) -> None:
         """Append one message; TypeError where the value has no JSON form, as in every other sink."""
         encode_json(value)
         self.messages.append((key, dict(value)))
+        self.headers.append(headers)
 
     def flush(self) -> None:
         """Nothing becomes more durable: this sink is memory."""
@@ -120,7 +136,7 @@ class ListSink:
             raise ValueError(
                 f"cursor is {cursor}; this sink holds {len(self.messages)} messages, expected 0 to that"
             )
-        del self.messages[cursor:]
+        del self.messages[cursor:], self.headers[cursor:]
 
     def close(self) -> None:
         """Nothing to release; closing twice is allowed."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from engine.cli import main
-from engine.crashpoints import VARIABLE
+from engine.crashpoints import VARIABLE, arm
 from engine.learner import warmup
 from streams.flights import flights_table
 
@@ -23,6 +23,7 @@ def run(arguments: list[str], crash: str, out: Path, err: Path) -> None:
     for path, number in ((out, 1), (err, 2)):
         with open(path, "wb") as file:
             os.dup2(file.fileno(), number)
-    os.environ[VARIABLE] = crash
+    os.environ[VARIABLE] = crash  # for the processes that it starts
+    arm(crash)
     sys.argv = ["everlearn", *arguments]
     main()

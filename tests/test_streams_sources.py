@@ -11,8 +11,9 @@ import pytest
 
 from streams.broker import KafkaLog, ensure_topics
 from streams.codecs import encode_event
-from streams.event import Event, Record, TopicPartition
+from streams.event import Event, Position, Record, TopicPartition
 from streams.files import FileSource
+from streams.fingerprint import fingerprint_of
 from streams.kafka import KafkaSource
 from streams.log import EmbeddedLog
 from streams.log_source import LogSource
@@ -177,6 +178,28 @@ def test_seeking_behind_the_end_is_an_error_that_names_the_offset(make: Make) ->
     partition = next(iter(source.positions()))
     with pytest.raises((ValueError, LookupError), match="999"):
         source.seek({partition: 999})
+
+
+@pytest.mark.parametrize("count", [0, 17])
+def test_fingerprints_are_those_of_the_records_and_asking_for_them_moves_nothing(
+    make: Make, count: int
+) -> None:
+    source = make()
+    read(source, count)
+    positions = source.positions()
+    asked = {partition: number for number, partition in enumerate(positions, 5)}
+    found = source.fingerprints(asked)
+    assert source.positions() == positions
+    rest = read(source)
+    assert len(rest) == COUNT - count
+    of = {record.position: fingerprint_of(record) for record in read(make())}
+    assert found == {p: of[Position(*p, offset)] for p, offset in asked.items()}
+
+
+def test_where_no_record_stands_there_is_no_fingerprint(make: Make) -> None:
+    source = make()
+    partition = next(iter(source.positions()))
+    assert source.fingerprints({partition: 999}) == {partition: None}
 
 
 def test_closing_twice_is_allowed(make: Make) -> None:
