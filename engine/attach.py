@@ -131,7 +131,8 @@ def _journal(asked: Attachment) -> Journal:
 def _loop(asked: Attachment, journal: Journal, store: CheckpointStore) -> Loop:
     from engine.evaluate.metrics import PrequentialMetrics
     from engine.learner import OnlineClassifier, OnlineRegressor, warmup
-    from engine.run import Loop, Shard
+    from engine.run import Loop
+    from engine.shard import Shard
 
     warmup()
     options: dict[str, Any] = {"seed": asked.seed, "keys": asked.keys, "label_history": asked.label_history}

@@ -236,7 +236,8 @@ class _Run:
         from engine.checkpoint import CheckpointStore
         from engine.evaluate.metrics import PrequentialMetrics
         from engine.learner import OnlineClassifier, warmup
-        from engine.run import Loop, Shard
+        from engine.run import Loop
+        from engine.shard import Shard
         from engine.witness import Witness
 
         warmup()  # compiling is no part of any event's latency

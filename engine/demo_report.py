@@ -12,7 +12,7 @@ from streams.event import Event
 
 if TYPE_CHECKING:
     from engine.demo import Demo
-    from engine.run import Shard
+    from engine.shard import Shard
     from streams.protocols import Source
 
 _SHOWN_RECALLED = 6

@@ -1,7 +1,7 @@
 """The loop that joins streams and learner: poll, forecast, answer, learn when the label comes, snapshot.
 
-    source.poll → Event → forecast → observe → kept until its label → sink.write
-                  Label → matched by id → learn, scored by what was answered
+    source.poll → the order in which records are taken, made durable
+                → shard.step → Decision → sink.write
     every N records or T seconds: one snapshot of everything, positions included
 
 `Shard.step` is deterministic and does no input or output; `Loop` holds the source, the sinks and the store.
@@ -15,50 +15,17 @@ from types import FrameType, TracebackType
 from typing import Any, Protocol, runtime_checkable
 
 import msgspec
-import numpy as np
 
-from engine.checkpoint import Arrays, CheckpointError, CheckpointStore, Meta
+from engine.checkpoint import CheckpointError, CheckpointStore, Snapshot
 from engine.crashpoints import crash_point
-from engine.decision import Decision, Refusal
 from engine.evaluate.latency import Latency
-from engine.evaluate.metrics import PrequentialMetrics
-from engine.refusals import Refusals
-from engine.witness import Witness
+from engine.order import Entry, Mark, Offsets, Order, Stage, same_place
+from engine.shard import Shard
 from streams.clock import SystemClock
-from streams.event import Event, Label, Position, Record, TopicPartition
-from streams.join import PendingForecasts
+from streams.errors import LogChanged
+from streams.event import Record, TopicPartition
+from streams.fingerprint import fingerprint_of
 from streams.protocols import Clock, Sink, Source
-
-REFUSED = (TypeError, ValueError, OverflowError)
-"""What a learner raises for an event or a label that it cannot take; it has then changed nothing."""
-
-
-class Learner(Protocol):
-    """What the loop asks of a learner; OnlineClassifier and OnlineRegressor give it."""
-
-    def forecast_one(self, x: Mapping[Any, Any], id: Any = None, time: float | None = None) -> Any:
-        """A forecast that can be kept; changes nothing."""
-
-    def observe(self, f: Any) -> None:
-        """The event of this forecast happened."""
-
-    def learn(self, f: Any, y: Any, w: float = 1.0) -> None:
-        """The label of this forecast came."""
-
-    def state(self) -> tuple[Arrays, Meta]:
-        """A copy of all that changes, and the options."""
-
-    def pack(self, forecasts: Sequence[Any]) -> tuple[Arrays, Meta]:
-        """Kept forecasts, for the snapshot."""
-
-    def unpack(self, arrays: Arrays, meta: Meta) -> list[Any]:
-        """What `pack` took."""
-
-    def explain(self, f: Any) -> Mapping[str, Any]:
-        """Experts, recalled experiences and context behind a forecast."""
-
-    def expert_weights(self) -> Mapping[str, float]:
-        """How the experts are weighed now."""
 
 
 @runtime_checkable
@@ -68,156 +35,28 @@ class Staged(Protocol):
     def stages(self) -> list[dict[TopicPartition, int]]:
         """The ends up to which records are merged, one after the other; those the last poll reached too."""
 
+    def begun(self) -> list[dict[TopicPartition, int]]:
+        """The stages that were begun since this was asked last."""
+
     def follow(self, stages: Sequence[Mapping[TopicPartition, int]]) -> None:
         """Merge up to these ends first; to be called after `seek`."""
 
 
-class Counts(msgspec.Struct):
-    """Records so far: events and labels read, events answered, labels learned, malformed and refused ones."""
+class Switch(Protocol):
+    """Says from outside whether learning shall be frozen."""
 
-    events: int = 0
-    labels: int = 0
-    answered: int = 0
-    learned: int = 0
-    malformed: int = 0
-    refused: int = 0
-
-
-class Shard:
-    """One model and what belongs to it, deterministic: record in, decision out. No clock, no input or output.
-
-    model: the learner. metrics: scores what was answered, when its label comes. pending: forecasts that wait.
-    witness: remembers experts' weights and a few decisions for the report; None for none.
-    refused: records that could not be used, with the reason, until the loop takes them away. refusals: how
-    many there were for each reason, and the first.
-    """
-
-    def __init__(
-        self,
-        model: Learner,
-        metrics: PrequentialMetrics,
-        pending: PendingForecasts[Any] | None = None,
-        witness: Witness | None = None,
-    ) -> None:
-        self.model = model
-        self.metrics = metrics
-        self.pending = PendingForecasts[Any]() if pending is None else pending
-        self.witness = witness
-        self.counts = Counts()
-        self.refused: list[Refusal] = []
-        self.refusals = Refusals()
-
-    def step(self, record: Record) -> Decision | None:
-        """Take one record: an event is answered, a label is learned; the unusable goes to `refused`."""
-        item = record.item
-        if isinstance(item, Event):
-            return self._event(record, item)
-        if isinstance(item, Label):
-            self.counts.labels += 1
-            self._label(record, item)
-        else:
-            self.counts.malformed += 1
-            self._bury(record, item.error)
-        return None
-
-    def _event(self, record: Record, event: Event) -> Decision | None:
-        self.counts.events += 1
-        try:
-            forecast = self.model.forecast_one(event.features, id=event.id, time=event.time)
-        except REFUSED as error:
-            self._refuse(record, error)
-            return None
-        own = None
-        if event.label is not None:
-            own = Label(id=event.id, time=event.time, label=event.label, weight=event.weight)
-        if self.pending.repeats(event.id, event.time):  # it was answered, and it happened once
-            if own is not None:
-                self._label(record, own)
-            return None
-        self.model.observe(forecast)
-        decision = self._decide(forecast, event, record.position)
-        labels = [label for label in (own, self.pending.early(event.id)) if label is not None]
-        if any(self._learn(record, forecast, label) for label in labels):  # the first that is taken
-            self.pending.settle(event.id)
-        else:
-            self.pending.put(event.id, forecast, event.time)
-        return decision
-
-    def _label(self, record: Record, label: Label) -> None:
-        """A label that is refused leaves its forecast waiting for one that can be learned."""
-        forecast = self.pending.waiting_for(label)
-        if forecast is None or self._learn(record, forecast, label):
-            self.pending.match(label)
-
-    def _learn(self, record: Record, forecast: Any, label: Label) -> bool:
-        """Learn and score a label; False where the learner refused it and nothing has changed."""
-        said = forecast.value if self.metrics.task == "regression" else forecast.proba
-        try:
-            self.model.learn(forecast, label.label, label.weight)
-        except REFUSED as error:
-            self._refuse(record, error)
-            return False
-        self.metrics.update(label.label, said, label.weight, label.time)
-        self.counts.learned += 1
-        if self.witness is not None:
-            self.witness.saw(self.model, forecast, said, label.label, label.time)
-        return True
-
-    def _refuse(self, record: Record, error: Exception) -> None:
-        self.counts.refused += 1
-        self._bury(record, str(error))
-
-    def _bury(self, record: Record, reason: str) -> None:
-        refusal = Refusal(record.position, record.item.time, reason, record.item)
-        self.refused.append(refusal)
-        self.refusals.add(refusal)
-
-    def _decide(self, forecast: Any, event: Event, position: Position) -> Decision:
-        self.counts.answered += 1
-        if self.metrics.task == "regression":
-            return Decision(event.id, event.time, forecast.value, {}, forecast.version, position)
-        proba = forecast.proba
-        best = max(proba, key=proba.__getitem__) if proba else None
-        return Decision(event.id, event.time, best, proba, forecast.version, position)
-
-    def state(self) -> tuple[Arrays, Meta]:
-        """All that a later `restore` needs to go on to the bit."""
-        learner, learner_meta = self.model.state()
-        packed, packed_meta = self.model.pack(self.pending.payloads())
-        arrays = {f"learner/{name}": array for name, array in learner.items()}
-        arrays |= {f"pending/{name}": array for name, array in packed.items()}
-        meta = {
-            "learner": learner_meta,
-            "pending": packed_meta,
-            "join": self.pending.snapshot(),
-            "metrics": self.metrics.state(),
-            "witness": None if self.witness is None else self.witness.state(),
-            "counts": msgspec.to_builtins(self.counts),
-            "refusals": self.refusals.state(),
-        }
-        return arrays, meta
-
-    def restore(self, arrays: Mapping[str, np.ndarray[Any, Any]], meta: Mapping[str, Any]) -> None:
-        """Go back to what `state` returned; the learner is made anew from it."""
-        self.model = type(self.model).from_state(_under(arrays, "learner/"), meta["learner"])  # type: ignore[attr-defined]
-        self.pending.restore(meta["join"], self.model.unpack(_under(arrays, "pending/"), meta["pending"]))
-        self.metrics = PrequentialMetrics.from_state(meta["metrics"])
-        self.witness = None if meta["witness"] is None else Witness.from_state(meta["witness"])
-        self.counts = msgspec.convert(meta["counts"], Counts)
-        self.refusals.restore(meta.get("refusals", []))
-
-
-def _under(arrays: Mapping[str, np.ndarray[Any, Any]], prefix: str) -> Arrays:
-    return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
+    def frozen(self) -> bool:
+        """Whether it shall be, now."""
 
 
 class Loop:
     """Reads a source through a shard into a sink, and keeps snapshots from which it goes on.
 
-    store: where snapshots go; None keeps none. dead: where refused records go; None: only
-    `Shard.refusals` tells of them.
+    store: where snapshots go, and the recorded order beside them; None keeps none. dead: where refused records
+    go; None: only `Shard.refusals` tells of them. switch: freezes and thaws learning; None: never.
     config: JSON-compatible; a snapshot of another configuration is refused. every_records, every_seconds:
     when to snapshot, whichever comes first. batch: records per poll. on_batch: called after each.
+    on_durable: called with the positions of a snapshot once it is durable.
     """
 
     def __init__(
@@ -228,63 +67,115 @@ class Loop:
         store: CheckpointStore | None = None,
         *,
         dead: Sink | None = None,
+        switch: Switch | None = None,
         config: Mapping[str, Any] | None = None,
         every_records: int = 20_000,
         every_seconds: float = 30.0,
         batch: int = 256,
         clock: Clock | None = None,
         on_batch: Callable[[Loop], None] | None = None,
+        on_durable: Callable[[Offsets], None] | None = None,
     ) -> None:
         if every_records < 1 or not every_seconds > 0:
             raise ValueError(
                 f"every_records is {every_records}, every_seconds is {every_seconds}; expected both above 0"
             )
         self.shard, self.source, self.sink, self.store, self.dead = shard, source, sink, store, dead
+        self.switch = switch
+        self.order = None if store is None else Order(store.folder, store.shard)
         self.config = dict(config or {})
         self.every_records, self.every_seconds, self.batch = every_records, every_seconds, batch
         self.clock = clock or SystemClock()
-        self.on_batch = on_batch
+        self.on_batch, self.on_durable = on_batch, on_durable
         self.latency = Latency()
         self.records = 0
         self.busy_seconds = 0.0
         self.finished = False
-        self._positions: dict[TopicPartition, int] | None = None
+        self.notes: list[str] = []
+        self._positions: Offsets | None = None
+        self._last: dict[TopicPartition, tuple[int, str]] = {}  # of the record before each position
+        self._taken: dict[
+            TopicPartition, Record
+        ] = {}  # the same, of records whose fingerprint is not made yet
+        self._marks: list[Mark] = []  # recorded, and not come to
         self._rest: list[Record] = []  # polled and not taken, because `stop` said so
         self._unsaved = 0
         self._saved_at = self.clock.monotonic()
 
+    @property
+    def positions(self) -> Offsets:
+        """The next offset of every partition; {} before `resume`."""
+        return dict(self._positions or {})
+
+    @property
+    def exhausted(self) -> bool:
+        """True once everything that a bounded source holds was taken."""
+        return self.source.exhausted and not self._rest
+
     def resume(self) -> bool:
         """Go to the latest snapshot, or note where a first run begins; True where there was a snapshot.
 
-        Raises CheckpointError where no snapshot is whole or the latest is of another configuration.
+        Raises CheckpointError where no snapshot is whole or the latest is of another configuration, LogChanged
+        where a log no longer holds what was read from it.
         """
         snapshot = None
-        if self.store is not None:
-            self.store.claim()
+        recorded: Sequence[Entry] = ()
+        if self.store is not None and self.order is not None:
+            generation = self.store.claim()
             snapshot = self.store.latest()
-        if snapshot is None:
-            self._positions = dict(self.source.positions())
-            self.snapshot()
-            return False
-        meta = snapshot.meta
-        _same(self.config, meta["config"], str(snapshot.path))
-        self.shard.restore(snapshot.arrays, meta["shard"])
-        positions = _offsets(meta["positions"])
-        self.source.seek(positions)
-        self._rest = []
-        self.sink.rewind(meta["cursor"])
-        if self.dead is not None and meta["dead_cursor"] is not None:
-            self.dead.rewind(meta["dead_cursor"])
-        self._positions = {**self.source.positions(), **positions}
-        self.finished = meta["finished"]
-        stages = meta.get("stages", [])
-        if isinstance(self.source, Staged):
-            self.source.follow([_offsets(stage) for stage in stages])
-        if self._stages() != stages:  # more has come; its order is settled before an answer leaves
-            self.finished = False
+            number = 0 if snapshot is None else _next_entry(snapshot)
+            recorded = self.order.since(number)
+            self.order.begin(generation, number + len(recorded))
+        self.start(snapshot, recorded)
+        if snapshot is not None:
+            _same(self.config, snapshot.meta["config"], str(snapshot.path))
+            self.sink.rewind(snapshot.meta["cursor"])
+            if self.dead is not None and snapshot.meta["dead_cursor"] is not None:
+                self.dead.rewind(snapshot.meta["dead_cursor"])
+            self.finished = snapshot.meta["finished"]
+        if self._record_order() or recorded or snapshot is None:
+            self.finished = False  # more has come; its order is settled before an answer leaves
             self.snapshot()
         crash_point("run.resumed")
-        return True
+        return snapshot is not None
+
+    def start(self, snapshot: Snapshot | None, recorded: Sequence[Entry] = ()) -> None:
+        """Begin from a snapshot, or where the source stands, and follow a recorded order; nothing is written.
+
+        recorded: the entries behind the snapshot; `run` and `turn` take records in their order first.
+        Raises LogChanged where a log no longer holds what was read from it.
+        """
+        meta = {} if snapshot is None else snapshot.meta
+        positions = _offsets(meta.get("positions", []))
+        if snapshot is not None:
+            self.shard.restore(snapshot.arrays, meta["shard"])
+            self.source.seek(positions)
+            self._last = {TopicPartition(t, n): (offset, mark) for t, n, offset, mark in meta.get("last", [])}
+            self._compare(str(snapshot.path))
+        self._positions = {**self.source.positions(), **positions}
+        self._rest = []
+        self._marks = [Mark(frozen, _offsets(at)) for frozen, at in meta.get("marks", [])]
+        self._marks += [entry for entry in recorded if isinstance(entry, Mark)]
+        if isinstance(self.source, Staged):
+            stages = [_offsets(stage) for stage in meta.get("stages", [])]
+            self.source.follow([*stages, *(entry.ends for entry in recorded if isinstance(entry, Stage))])
+
+    def _compare(self, where: str) -> None:
+        """LogChanged where another record stands in front of a position than the one that was taken."""
+        found = self.source.fingerprints({partition: offset for partition, (offset, _) in self._last.items()})
+        for partition, (offset, mark) in self._last.items():
+            topic, number = partition
+            if found[partition] is None:
+                self.notes.append(
+                    f"topic {topic!r} partition {number}: the record at {offset}, the last one taken, has "
+                    "expired; it cannot be seen whether the log is still the same"
+                )
+            elif found[partition] != mark:
+                raise LogChanged(
+                    f"topic {topic!r} partition {number} holds another record at {offset} than the one that "
+                    f"{where} was written after: the log was cut back and written anew, or is another one. "
+                    "Attach to the log it was, or begin anew with an empty folder for snapshots"
+                )
 
     def run(self, stop: Callable[[], bool] = lambda: False, timeout: float = 0.2) -> bool:
         """Until the source ends (True) or `stop` says so (False), and a last snapshot either way.
@@ -296,22 +187,57 @@ class Loop:
             self.resume()
         self.finished = False  # what an earlier run ended with says nothing about what has come since
         while not stop():
-            began = self.clock.monotonic()
-            records, self._rest = self._rest or self.source.poll(self.batch, timeout), []
-            if records:
-                self._take(records, stop)
-                self.busy_seconds += self.clock.monotonic() - began
-            elif self.source.exhausted:
+            if not self.turn(stop, timeout) and self.exhausted:
                 self.finished = True
                 break
-            if len(records) < self.batch:  # caught up: answers leave at once
-                self._flush()
-            self._snapshot_when_due()
-            crash_point("run.batch")
-            if self.on_batch is not None:
-                self.on_batch(self)
         self.snapshot()
         return self.finished
+
+    def turn(self, stop: Callable[[], bool] = lambda: False, timeout: float = 0.2) -> bool:
+        """One poll and all that follows from it; False where nothing came."""
+        began = self.clock.monotonic()
+        crash_point("run.before_poll")
+        if self._rest:
+            records, self._rest = self._rest, []
+        else:
+            records = list(self.source.poll(self.batch, timeout))
+            crash_point("run.polled")
+            self._record_order()
+            self._look_at_switch()
+        if records:
+            self._take(records, stop)
+            self.busy_seconds += self.clock.monotonic() - began
+        if len(records) < self.batch:  # caught up: answers leave at once
+            self._flush()
+        self._snapshot_when_due()
+        crash_point("run.batch")
+        if self.on_batch is not None:
+            self.on_batch(self)
+        return bool(records)
+
+    def _record_order(self) -> bool:
+        """Make the stages durable that the source has begun, before a record of theirs is taken."""
+        begun = self.source.begun() if isinstance(self.source, Staged) else []
+        if begun and self.order is not None:
+            for ends in begun:
+                self.order.append(Stage(ends))
+            self.order.sync()
+        return bool(begun)
+
+    def _look_at_switch(self) -> None:
+        """Freeze or thaw learning where that is asked for; where it happened is part of the recorded order."""
+        if self.switch is None or self._marks or self.switch.frozen() == self.shard.frozen:
+            return
+        mark = Mark(not self.shard.frozen, self.positions)
+        if self.order is not None:
+            self.order.append(mark)
+            self.order.sync()
+        self.shard.frozen = mark.frozen
+
+    def _come_to_marks(self) -> None:
+        assert self._positions is not None
+        while self._marks and same_place(self._marks[0].at, self._positions):
+            self.shard.frozen = self._marks.pop(0).frozen
 
     def _take(self, records: Sequence[Record], stop: Callable[[], bool]) -> None:
         assert self._positions is not None
@@ -320,13 +246,19 @@ class Loop:
             if stop():
                 self._rest = list(records[taken:])
                 return
+            if self._marks:
+                self._come_to_marks()
+            crash_point("run.before_step")
             decision = self.shard.step(record)
+            crash_point("run.stepped")
             if decision is not None:
-                self.sink.write(decision.id, decision.message())
+                self.sink.write(decision.id, decision.message(), record.headers)
             if self.shard.refused:
                 self._bury()
-            topic, partition, offset = record.position
-            self._positions[TopicPartition(topic, partition)] = offset + 1
+            topic, number, offset = record.position
+            partition = TopicPartition(topic, number)
+            self._positions[partition] = offset + 1
+            self._taken[partition] = record
             self.records += 1
             self._unsaved += 1
             before, now = now, self.clock.monotonic()
@@ -347,13 +279,14 @@ class Loop:
             self.snapshot()
 
     def _flush(self) -> None:
+        crash_point("run.before_flush")
         self.sink.flush()
         if self.dead is not None:
             self.dead.flush()
+        crash_point("run.flushed")
 
     def snapshot(self) -> None:
         """Make all answers durable, then write one file of everything that changes, positions included."""
-        crash_point("run.before_flush")
         self._flush()
         crash_point("run.before_snapshot")
         self._saved_at = self.clock.monotonic()
@@ -361,22 +294,43 @@ class Loop:
         if self.store is None or self._positions is None:
             return
         arrays, shard = self.shard.state()
-        meta = {
+        self.store.save(arrays, self._meta(shard))
+        if self.on_durable is not None:
+            crash_point("run.before_commit")
+            self.on_durable(self.positions)
+            crash_point("run.committed")
+
+    def _meta(self, shard: Mapping[str, Any]) -> dict[str, Any]:
+        """What a snapshot says beside its arrays."""
+        self._last |= {p: (taken.position.offset, fingerprint_of(taken)) for p, taken in self._taken.items()}
+        self._taken.clear()
+        return {
             "config": self.config,
             "shard": shard,
-            "positions": _listed(self._positions),
+            "positions": _listed(self._positions or {}),
+            "last": [[*partition, *last] for partition, last in sorted(self._last.items())],
             "stages": self._stages(),
+            "marks": [[mark.frozen, _listed(mark.at)] for mark in self._marks],
+            "order": {"next": 0 if self.order is None else self.order.number},
             "cursor": self.sink.cursor(),
             "dead_cursor": None if self.dead is None else self.dead.cursor(),
             "finished": self.finished,
         }
-        self.store.save(arrays, meta)
 
     def _stages(self) -> list[list[list[Any]]]:
         """The stages of the source that have not been taken to their end, ready for JSON."""
         at = self._positions or {}
         stages = self.source.stages() if isinstance(self.source, Staged) else []
         return [_listed(stage) for stage in stages if any(at.get(p, 0) < end for p, end in stage.items())]
+
+    def close(self) -> None:
+        """Release source, sinks and the recorded order; what was written is flushed."""
+        self.source.close()
+        self.sink.close()
+        if self.dead is not None:
+            self.dead.close()
+        if self.order is not None:
+            self.order.close()
 
 
 def _listed(offsets: Mapping[TopicPartition, int]) -> list[list[Any]]:
@@ -385,6 +339,11 @@ def _listed(offsets: Mapping[TopicPartition, int]) -> list[list[Any]]:
 
 def _offsets(listed: Sequence[Sequence[Any]]) -> dict[TopicPartition, int]:
     return {TopicPartition(topic, partition): offset for topic, partition, offset in listed}
+
+
+def _next_entry(snapshot: Snapshot) -> int:
+    """The number of the first entry of the recorded order that a snapshot does not know."""
+    return int(snapshot.meta.get("order", {"next": 0})["next"])
 
 
 def _same(asked: Mapping[str, Any], kept: Mapping[str, Any], where: str) -> None:

@@ -16,7 +16,8 @@ from kafka import KafkaConsumer, KafkaProducer
 from engine import OnlineClassifier
 from engine.checkpoint import CheckpointStore
 from engine.evaluate.metrics import PrequentialMetrics
-from engine.run import Loop, Shard
+from engine.run import Loop
+from engine.shard import Shard
 from streams.broker import ensure_topics
 from streams.kafka import KafkaSink, KafkaSource
 from streams.merge import MergedSource

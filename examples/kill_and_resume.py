@@ -16,7 +16,8 @@ from pathlib import Path
 from engine import OnlineClassifier
 from engine.checkpoint import CheckpointStore
 from engine.evaluate.metrics import PrequentialMetrics
-from engine.run import Loop, Shard
+from engine.run import Loop
+from engine.shard import Shard
 from streams.codecs import encode_event, encode_label
 from streams.event import Event, Label
 from streams.log import EmbeddedLog, LogSink

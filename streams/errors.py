@@ -19,6 +19,10 @@ class PositionLost(StreamError, LookupError):
     """A position that the log does not hold (any more): it was cut, has expired or is another log."""
 
 
+class LogChanged(PositionLost):
+    """A log that holds other records than those that were taken from it."""
+
+
 class BrokerUnavailable(StreamError, ConnectionError):
     """No broker answers at the address."""
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from heapq import heapify, heappop, heapreplace
 from typing import Protocol
 
+from streams.errors import PositionLost
 from streams.event import Record, TopicPartition
 from streams.protocols import Source
 
@@ -36,8 +37,9 @@ class MergedSource:
 
     The ends that partitions have when the source is made bound what is merged: they are a stage. A bounded
     source ends there. A live one goes on with stages of whatever has come since: many records after a stop,
-    the few of one read where it keeps up. `stages` and `follow` carry ends over to another run, which then
-    merges the rest in the same order, whatever has come in between.
+    the few of one read where it keeps up. `begun` tells the stages that were begun, for a caller that records
+    them; `stages` and `follow` carry them over to another run, which then merges in the same order, whatever has
+    come in between. Where there is one partition only, its offsets are the order and there are no stages.
 
     source: one or more partitions; closed with this one.
     ahead: how many records of a partition are read ahead at most before it is held back.
@@ -66,9 +68,19 @@ class MergedSource:
         self._buffers: dict[TopicPartition, list[Record]] = {partition: [] for partition in self._next}
         self._read = dict.fromkeys(self._next, 0)  # how far each buffer has been delivered
         self._held: set[TopicPartition] = set()
-        self._stages = [self._ends]  # the present one, then those to come
-        self._passed: list[dict[TopicPartition, int]] = []  # stages that the last poll came to the end of
+        self._stages: list[dict[TopicPartition, int]] = []  # the present one, then those to come
+        self._begun: list[dict[TopicPartition, int]] = []  # those that `begun` has not told yet
+        self._passed: list[dict[TopicPartition, int]] = []  # those that the last poll came to the end of
+        self._alone = len(self._next) == 1  # whether one partition's offsets are the order
+        self._start(self._ends)
         self._source.resume(list(self._next))
+
+    def _start(self, ends: Mapping[TopicPartition, int]) -> None:
+        """Begin a stage up to these ends, where they hold anything that is not in a stage already."""
+        reached = self._stages[-1] if self._stages else self._next
+        if not self._alone and any(end > reached.get(partition, 0) for partition, end in ends.items()):
+            self._stages.append(dict(ends))
+            self._begun.append(self._stages[-1])
 
     @property
     def exhausted(self) -> bool:
@@ -117,6 +129,8 @@ class MergedSource:
         """Up to `max_records` further records in order; waits at most `timeout` seconds per empty read."""
         found: list[Record] = []
         self._passed = []
+        if self._alone and not self._stages:
+            return self._pass(max_records, timeout)
         while len(found) < max_records:
             if not self._stages and (found or not self._begin(max_records, timeout)):
                 break
@@ -125,10 +139,35 @@ class MergedSource:
             before = len(found)
             self._take(found, max_records)
             if len(found) == before:
-                if not self._live and len(self._stages) == 1:
-                    break
-                self._passed.append(self._stages.pop(0))
+                self._finish()
         return found
+
+    def _finish(self) -> None:
+        """The present stage has been delivered: what is left in front of its ends holds no record."""
+        stage = self._stages.pop(0)
+        self._passed.append(stage)
+        self._next.update({p: max(end, self._next.get(p, 0)) for p, end in stage.items()})
+
+    def _pass(self, max_records: int, timeout: float) -> Sequence[Record]:
+        """Records of the only partition, as they come, until another partition appears."""
+        records = self._source.poll(max_records, timeout)
+        [(partition, at)] = self._next.items()
+        if all(record.position[:2] == partition for record in records):
+            self._next.update(self._source.positions())
+            if len(self._next) == 1:
+                return records
+        self._alone = (
+            False  # what was passed on is a stage by itself: another run may find both from the start
+        )
+        if at:
+            self._begun.append({partition: at})
+        self._next = dict.fromkeys(self._source.positions(), 0) | {partition: at}
+        self._buffers = {known: [] for known in self._next}
+        self._read = dict.fromkeys(self._next, 0)
+        self._keep(records)
+        if records:
+            self._start(self._source.positions())
+        return self.poll(max_records, timeout)
 
     def _begin(self, max_records: int, timeout: float) -> bool:
         """Begin a stage with what has come since the last one; False where nothing has."""
@@ -137,9 +176,11 @@ class MergedSource:
             records = self._source.poll(max_records, timeout)
             self._keep(records)
             if len(records) < max_records:  # that was all
-                self._stages = [self._source.positions()] if records else []
+                if records:
+                    self._start(self._source.positions())
                 return bool(records)
-        self._stages = [self._source.latest_offsets()]
+        at = self._source.positions()
+        self._start(at | {p: max(end, at.get(p, 0)) for p, end in self._source.latest_offsets().items()})
         return True
 
     def _take(self, found: list[Record], max_records: int) -> None:
@@ -196,10 +237,26 @@ class MergedSource:
         """The ends up to which records are merged, one after the other; those the last poll reached too."""
         return [dict(stage) for stage in (*self._passed, *self._stages)]
 
+    def begun(self) -> list[dict[TopicPartition, int]]:
+        """The stages that were begun since this was asked last, but for those of `follow`."""
+        begun, self._begun = [dict(stage) for stage in self._begun], []
+        return begun
+
     def follow(self, stages: Sequence[Mapping[TopicPartition, int]]) -> None:
-        """Merge up to these ends first, as another run began to; to be called after `seek`."""
-        kept = [{p: min(end, self._ends.get(p, 0)) for p, end in stage.items()} for stage in stages]
-        self._stages = [*(stage for stage in kept if stage != self._ends), self._ends]
+        """Merge up to these ends first, as another run did; to be called after `seek`, before `poll`.
+
+        Raises PositionLost where a partition ends before a stage does: the log was cut back.
+        """
+        for stage in stages:
+            for partition, end in stage.items():
+                if end > self._ends.get(partition, 0):
+                    raise PositionLost(
+                        f"topic {partition[0]!r} partition {partition[1]} ends at "
+                        f"{self._ends.get(partition, 0)}, but records up to {end} were taken from it or were "
+                        "about to be; it was cut back, or is another one"
+                    )
+        self._stages, self._begun = [dict(stage) for stage in stages], []
+        self._start(self._ends)
 
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:
         """Go to these offsets; partitions that are not named stay where they were delivered to.

@@ -16,6 +16,10 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("everlearn", deadline=None)  # no test asks how long anything takes
+settings.load_profile("everlearn")
 
 _START = 60.0  # seconds a broker may take to answer
 _VERSIONS = bytes.fromhex("0000000e00120000000000010004") + b"wait"  # ApiVersions, version 0

@@ -13,7 +13,8 @@ from plain_learner import PlainLearner
 
 from engine.checkpoint import CheckpointError, CheckpointStore, StaleWriter
 from engine.evaluate.metrics import PrequentialMetrics
-from engine.run import Loop, Shard, StopSignals
+from engine.run import Loop, StopSignals
+from engine.shard import Shard
 from engine.witness import Witness
 from streams.clock import ManualClock
 from streams.event import Event, Label, Malformed, Position, Record, TopicPartition
@@ -38,8 +39,9 @@ def make_items(n: int = 300, seed: int = 7) -> tuple[list[Event], list[Label]]:
     return events, sorted(labels, key=lambda label: label.time)
 
 
-def make_source(n: int = 300) -> MergedSource:
-    events, labels = make_items(n)
+def make_source(n: int = 300, of: int | None = None) -> MergedSource:
+    """The first n events and labels of a log that has, or will have, `of` of them."""
+    events, labels = (items[:n] for items in make_items(of or n))
     return MergedSource(
         ListSource({TopicPartition("e", 0): events, TopicPartition("l", 0): labels}), ahead=50
     )
@@ -357,7 +359,7 @@ def test_a_finished_run_that_is_resumed_has_nothing_to_do(tmp_path: Path) -> Non
 
 def test_a_finished_run_that_has_more_to_do_and_is_stopped_is_not_finished(tmp_path: Path) -> None:
     store, sink = CheckpointStore(tmp_path), ListSink()
-    assert Loop(make_shard(), make_source(100), sink, store, batch=8).run()
+    assert Loop(make_shard(), make_source(100, of=150), sink, store, batch=8).run()
     again = Loop(make_shard(), make_source(150), sink, store, batch=8)
     assert again.resume()
     assert not again.run(lambda: again.records >= 9)

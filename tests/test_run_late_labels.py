@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from engine import OnlineClassifier
 from engine.checkpoint import CheckpointStore
 from engine.evaluate.metrics import PrequentialMetrics
-from engine.run import Loop, Shard
+from engine.run import Loop
+from engine.shard import Shard
 from streams.event import Event, Label, TopicPartition
 from streams.merge import MergedSource
 from streams.replay import ListSink, ListSource

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from streams.broker import KafkaLog, ensure_topics
 from streams.codecs import encode_event
+from streams.errors import PositionLost
 from streams.event import Event, Malformed, Record, TopicPartition
 from streams.kafka import KafkaSource
 from streams.merge import MergedSource
@@ -210,10 +211,68 @@ def test_topics_of_a_broker_that_grow_are_merged_live(broker: str, topic: Callab
     log.close()
 
 
-def test_ends_of_a_log_that_was_made_shorter_are_not_waited_for() -> None:
-    merged = MergedSource(source({TopicPartition("a", 0): [1, 2]}))
-    merged.follow([{TopicPartition("a", 0): 9, TopicPartition("gone", 0): 3}])
-    assert len(drain(merged)) == 2
+def test_a_log_that_ends_before_a_recorded_stage_does_is_refused() -> None:
+    merged = MergedSource(source({TopicPartition("a", 0): [1, 2], TopicPartition("b", 0): [1]}))
+    with pytest.raises(PositionLost, match="'a' partition 0 ends at 2, but records up to 9"):
+        merged.follow([{TopicPartition("a", 0): 9, TopicPartition("b", 0): 1}])
+    with pytest.raises(PositionLost, match="'gone' partition 0 ends at 0"):
+        merged.follow([{TopicPartition("gone", 0): 3}])
+
+
+def test_stages_are_told_once_as_they_are_begun() -> None:
+    a, b = TopicPartition("a", 0), TopicPartition("b", 0)
+    log = lists({a: [1, 2], b: [1]})
+    merged = MergedSource(ListSource(log), live=True)
+    assert merged.begun() == [{a: 2, b: 1}]
+    assert merged.begun() == []
+    merged.poll(10)
+    assert merged.poll(10) == []
+    assert merged.begun() == []
+    grown(log, {a: [3]})
+    assert len(merged.poll(10)) == 1
+    assert merged.begun() == [{a: 3, b: 1}]
+
+
+def test_one_partition_alone_has_no_stages() -> None:
+    a = TopicPartition("a", 0)
+    log = lists({a: [3, 1]})
+    merged = MergedSource(ListSource(log), live=True)
+    grown(log, {a: [2]})
+    assert [record.item.time for record in merged.poll(2)] == [3, 1]
+    assert merged.positions() == {a: 2}
+    assert [record.item.time for record in merged.poll(2)] == [2]
+    assert merged.begun() == merged.stages() == []
+
+
+def test_where_a_second_partition_appears_what_the_first_had_passed_on_is_a_stage_of_its_own() -> None:
+    a, b = TopicPartition("a", 0), TopicPartition("b", 0)
+    log = lists({a: [5, 6]})
+    opened = Growing(log)
+    merged = MergedSource(opened, live=True)
+    first = [*merged.poll(10)]
+    log[b] = []
+    grown(log, {a: [9], b: [1, 8]})
+    rest = [*merged.poll(10)]
+    assert [record.item.time for record in (*first, *rest)] == [5, 6, 1, 8, 9]
+    begun = merged.begun()
+    assert begun == [{a: 2}, {a: 3, b: 2}]
+    again = MergedSource(ListSource(log), live=True)
+    again.follow(begun)
+    assert keys(again.poll(3)) + keys(again.poll(3)) == keys([*first, *rest])
+
+
+class Growing(ListSource):
+    """Shows partitions that were added to its lists, as a live source of a topic does."""
+
+    def __init__(self, partitions: dict[TopicPartition, list[Event]]) -> None:
+        super().__init__(partitions)
+        self._all = partitions
+
+    def poll(self, max_records: int, timeout: float = 0.0) -> Sequence[Record]:
+        for partition in self._all:
+            self._items.setdefault(partition, self._all[partition])
+            self._next.setdefault(partition, 0)
+        return super().poll(max_records, timeout)
 
 
 def test_reading_ahead_of_nothing_is_refused() -> None:

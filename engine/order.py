@@ -1,0 +1,249 @@
+"""The order in which a shard takes its records, written down before an answer that depends on it leaves.
+
+Between partitions there is no order but the one a run has chosen: it merges them by event time up to the ends
+that it found, stage after stage. These ends are the order. They are numbered from the first run on and
+appended to files beside the snapshots, whose names carry shard, generation and first number; what a
+generation appends takes the place of what lower ones have from that number on. Whoever resumes or replays
+follows them and takes the records in the same order. About 10 bytes are written per stage; all of it is kept,
+so that any moment can be rebuilt, unless `prune` is called.
+
+A file is a sequence of frames: length, CRC-32 of the length, CRC-32 of what follows (4 bytes each,
+little-endian), MessagePack. The first frame is the head; {"partition": [topic, number]} gives a partition the
+next index; [index, step, index, step, …] is a stage by how far each end moved; {"mark": …, "at": …} is a
+mark. A frame cut short by a power cut is dropped: nothing depended on it yet.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
+
+from engine.checkpoint import CheckpointError, sync_folder
+from engine.crashpoints import crash_point
+from streams.event import TopicPartition
+
+FORMAT = "everlearn order"
+VERSION = 1
+SEGMENT = 65_536
+"""Entries in one file."""
+
+_HEAD = 12  # bytes in front of what a frame holds
+
+Offsets: TypeAlias = dict[TopicPartition, int]
+
+
+class Stage(NamedTuple):
+    """The ends up to which records are merged by event time."""
+
+    ends: Offsets
+
+
+class Mark(NamedTuple):
+    """Something that holds from the positions `at` on: whether learning is frozen."""
+
+    frozen: bool
+    at: Offsets
+
+
+Entry: TypeAlias = Stage | Mark
+
+
+class Order:
+    """What was recorded for one shard in a folder, and where to append.
+
+    >>> import tempfile
+    >>> order = Order(tempfile.mkdtemp())
+    >>> order.begin(generation=1, number=0)
+    >>> order.append(Stage({TopicPartition("events", 0): 7, TopicPartition("labels", 0): 3}))
+    >>> order.sync()
+    >>> order.close()
+    >>> Order(order.folder).since(0)[0].ends[TopicPartition("labels", 0)]
+    3
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], shard: str = "0") -> None:
+        self.folder = Path(folder)
+        self.number = 0
+        self._shard = shard
+        self._name = re.compile(rf"{re.escape(shard)}-g(\d+)-n(\d+)\.order")
+        self._generation = 0
+        self._first = 0
+        self._file: Any = None
+        self._unsynced = False
+        self._ends: Offsets = {}
+        self._index: dict[TopicPartition, int] = {}
+
+    def since(self, number: int) -> list[Entry]:
+        """The entries from `number` on, those of the highest generation where several have one.
+
+        Raises CheckpointError where entries are missing in between or a file is not of this format.
+        """
+        known: dict[int, Entry] = {}
+        for _, first, path in self._files():
+            entries = _read(path)
+            if entries is None:
+                continue
+            known = {at: entry for at, entry in known.items() if at < first}
+            known.update(enumerate(entries, first))
+        found = [known[at] for at in sorted(known) if at >= number]
+        expected = list(range(number, number + len(found)))
+        if sorted(at for at in known if at >= number) != expected:
+            raise CheckpointError(
+                f"{self.folder}: the recorded order of shard {self._shard} has a gap behind entry {number}; "
+                "restore the missing .order file, or begin anew in an empty folder"
+            )
+        return found
+
+    def _files(self) -> list[tuple[int, int, Path]]:
+        """Generation, first number and path of every file, in the order in which they count."""
+        paths = self.folder.iterdir() if self.folder.is_dir() else ()
+        matches = ((self._name.fullmatch(path.name), path) for path in paths)
+        return sorted((int(match[1]), int(match[2]), path) for match, path in matches if match)
+
+    def begin(self, generation: int, number: int) -> None:
+        """Append from now on, in this generation's files; the next entry has this number."""
+        self.close()
+        self._generation = generation
+        self.number = number
+
+    def prune(self, number: int) -> None:
+        """Remove the files that hold nothing from `number` on; what they told can no longer be rebuilt."""
+        files = self._files()
+        for (_, _, path), (_, following, _) in itertools.pairwise(files):
+            if following <= number:
+                path.unlink(missing_ok=True)
+
+    def append(self, entry: Entry) -> None:
+        """Add an entry; it is durable after `sync`."""
+        if self._file is not None and self.number - self._first >= SEGMENT:
+            self.close()
+        if self._file is None:
+            self._create()
+        crash_point("order.before_append")
+        if isinstance(entry, Mark):
+            self._write(
+                {"mark": {"frozen": entry.frozen}, "at": [[*p, o] for p, o in sorted(entry.at.items())]}
+            )
+        else:
+            steps: list[int] = []
+            for partition, end in sorted(entry.ends.items()):
+                if partition not in self._index:
+                    self._index[partition] = len(self._index)
+                    self._write({"partition": list(partition)})
+                step = end - self._ends.get(partition, 0)
+                if step:
+                    steps += (self._index[partition], step)
+            self._ends.update(entry.ends)
+            self._write(steps)
+        self.number += 1
+        self._unsynced = True
+
+    def _create(self) -> None:
+        self._first, self._ends, self._index = self.number, {}, {}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name = f"{self._shard}-g{self._generation:06d}-n{self._first:010d}.order"
+        self._file = (self.folder / name).open("xb", buffering=0)
+        self._write({"format": FORMAT, "version": VERSION})
+        os.fsync(self._file.fileno())
+        sync_folder(self.folder)
+
+    def _write(self, content: Any) -> None:
+        frame = _frame(content)
+        half = len(frame) // 2
+        self._file.write(frame[:half])
+        crash_point("order.half_appended")
+        self._file.write(frame[half:])
+
+    def sync(self) -> None:
+        """Make what was appended durable."""
+        if self._unsynced:
+            crash_point("order.before_sync")
+            os.fdatasync(self._file.fileno())
+            self._unsynced = False
+            crash_point("order.durable")
+
+    def close(self) -> None:
+        """Release the file; closing twice is allowed."""
+        if self._file is not None:
+            self.sync()
+            self._file.close()
+            self._file = None
+
+
+def _read(path: Path) -> list[Entry] | None:
+    """The entries of a file; None where not even its head is whole."""
+    frames = _frames(path)
+    head = next(frames, None)
+    if head is None:
+        return None
+    if not isinstance(head, dict) or head.get("format") != FORMAT or head.get("version") != VERSION:
+        raise CheckpointError(
+            f"{path}: not a recorded order that this release reads, its head is {head!r}; "
+            "use the release that wrote it"
+        )
+    partitions: list[TopicPartition] = []
+    ends: Offsets = {}
+    entries: list[Entry] = []
+    for content in frames:
+        if isinstance(content, list):
+            for index, step in zip(content[::2], content[1::2], strict=True):
+                ends[partitions[index]] = ends.get(partitions[index], 0) + step
+            entries.append(Stage(dict(ends)))
+        elif "partition" in content:
+            topic, number = content["partition"]
+            partitions.append(TopicPartition(topic, number))
+        else:
+            at = {TopicPartition(topic, number): offset for topic, number, offset in content["at"]}
+            entries.append(Mark(content["mark"]["frozen"], at))
+    return entries
+
+
+def _frame(content: Any) -> bytes:
+    payload = msgspec.msgpack.encode(content)
+    length = len(payload).to_bytes(4, "little")
+    return length + _crc(length) + _crc(payload) + payload
+
+
+def _crc(data: bytes | memoryview) -> bytes:
+    return zlib.crc32(data).to_bytes(4, "little")
+
+
+def _frames(path: Path) -> Iterator[Any]:
+    data = memoryview(path.read_bytes())
+    at = 0
+    while at + _HEAD <= len(data):
+        length, checks = data[at : at + 4], data[at + 4 : at + _HEAD]
+        behind = at + _HEAD + int.from_bytes(length, "little")
+        payload = data[at + _HEAD : behind]
+        if checks[:4] != _crc(length):
+            whole = not any(data[at:])  # zeros at the end were never written
+        elif behind > len(data):
+            whole = True
+        elif checks[4:] == _crc(payload):
+            yield msgspec.msgpack.decode(payload)
+            at = behind
+            continue
+        else:
+            whole = behind == len(data)
+        if whole:
+            return  # but for the last one, of which only parts reached the disk
+        raise CheckpointError(
+            f"{path}: damaged at byte {at:,} of {len(data):,}, its recorded order cannot be followed; "
+            "restore the file from a copy, or begin anew in an empty folder"
+        )
+
+
+def same_place(a: Mapping[TopicPartition, int], b: Mapping[TopicPartition, int]) -> bool:
+    """Whether two sets of positions are equal; a partition that is not named stands at 0.
+
+    >>> same_place({TopicPartition("a", 0): 0}, {})
+    True
+    """
+    return all(a.get(partition, 0) == b.get(partition, 0) for partition in {*a, *b})

@@ -1,0 +1,171 @@
+"""The recorded order: what was synced is read back, torn tails go, generations take over, damage is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine import order as module
+from engine.checkpoint import CheckpointError
+from engine.order import Entry, Mark, Order, Stage
+from streams.event import TopicPartition
+
+A, B, C = (TopicPartition(name, 0) for name in "abc")
+
+ends = st.dictionaries(st.sampled_from([A, B, C]), st.integers(0, 2**40), min_size=1)
+
+
+def stages(rows: list[dict[TopicPartition, int]]) -> list[Entry]:
+    """Stages whose partitions stay once they are there, as those of a source do."""
+    known: dict[TopicPartition, int] = {}
+    found: list[Entry] = []
+    for row in rows:
+        known |= row
+        found.append(Stage(dict(known)))
+    return found
+
+
+def write(folder: Path, entries: list[Entry], generation: int = 1, number: int = 0) -> None:
+    order = Order(folder)
+    order.begin(generation, number)
+    for entry in entries:
+        order.append(entry)
+    order.close()
+
+
+def read(folder: Path, number: int = 0) -> list[Entry]:
+    return [
+        Stage({p: end for p, end in entry.ends.items() if end}) if isinstance(entry, Stage) else entry
+        for entry in Order(folder).since(number)
+    ]
+
+
+def plain(entries: list[Entry]) -> list[Entry]:
+    return [
+        Stage({p: end for p, end in entry.ends.items() if end}) if isinstance(entry, Stage) else entry
+        for entry in entries
+    ]
+
+
+@given(rows=st.lists(ends, max_size=12), segment=st.integers(1, 5), since=st.integers(0, 12), data=st.data())
+def test_what_was_recorded_is_read_back_from_any_number_on(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[TopicPartition, int]], segment: int, since: int,
+    data: st.DataObject,
+) -> None:  # fmt: skip
+    folder = tmp_path_factory.mktemp("order")
+    entries = stages(rows)
+    if entries and data.draw(st.booleans()):
+        entries.insert(data.draw(st.integers(0, len(entries) - 1)), Mark(True, {A: 3}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "SEGMENT", segment)
+        write(folder, entries)
+    assert read(folder, since) == plain(entries)[since:]
+
+
+def test_a_stage_that_changes_nothing_still_counts(tmp_path: Path) -> None:
+    write(tmp_path, [Stage({A: 1}), Stage({A: 1}), Stage({A: 2})])
+    assert len(read(tmp_path)) == 3
+
+
+@given(cut=st.integers(1, 400))
+def test_a_file_cut_anywhere_gives_the_entries_that_are_whole(
+    tmp_path_factory: pytest.TempPathFactory, cut: int
+) -> None:
+    folder = tmp_path_factory.mktemp("order")
+    entries = stages([{A: i, B: 2 * i} for i in range(1, 9)])
+    write(folder, entries)
+    [path] = folder.glob("*.order")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: max(len(whole) - cut, 0)])
+    found = read(folder)
+    assert found == entries[: len(found)]
+    if cut <= 8:
+        assert len(found) == 7
+
+
+def test_a_tail_of_zeros_is_a_tail_that_was_never_written(tmp_path: Path) -> None:
+    entries = stages([{A: 1}, {A: 2}])
+    write(tmp_path, entries)
+    [path] = tmp_path.glob("*.order")
+    path.write_bytes(path.read_bytes() + bytes(100))
+    assert read(tmp_path) == entries
+
+
+def test_damage_in_the_middle_is_told_and_not_passed_over(tmp_path: Path) -> None:
+    write(tmp_path, stages([{A: i} for i in range(1, 50)]))
+    [path] = tmp_path.glob("*.order")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match="damaged at byte"):
+        Order(tmp_path).since(0)
+
+
+def test_a_higher_generation_takes_over_from_its_first_number_on(tmp_path: Path) -> None:
+    write(tmp_path, stages([{A: i} for i in range(1, 7)]), generation=1)
+    write(tmp_path, stages([{A: 40}, {A: 50}]), generation=2, number=3)
+    assert read(tmp_path) == stages([{A: 1}, {A: 2}, {A: 3}, {A: 40}, {A: 50}])
+    assert read(tmp_path, 4) == [Stage({A: 50})]
+
+
+def test_a_generation_that_recorded_nothing_takes_nothing_over(tmp_path: Path) -> None:
+    write(tmp_path, stages([{A: 1}, {A: 2}]), generation=1)
+    order = Order(tmp_path)
+    order.begin(2, 1)
+    order.close()
+    assert len(read(tmp_path)) == 2
+
+
+def test_a_missing_file_in_between_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SEGMENT", 2)
+    write(tmp_path, stages([{A: i} for i in range(1, 8)]))
+    sorted(tmp_path.glob("*.order"))[1].unlink()
+    with pytest.raises(CheckpointError, match="gap"):
+        Order(tmp_path).since(0)
+    assert len(read(tmp_path, 4)) == 3
+
+
+def test_pruning_removes_whole_files_and_leaves_what_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SEGMENT", 2)
+    entries = stages([{A: i} for i in range(1, 8)])
+    write(tmp_path, entries)
+    Order(tmp_path).prune(5)
+    assert read(tmp_path, 5) == entries[5:]
+    assert len(list(tmp_path.glob("*.order"))) == 2
+
+
+def test_an_entry_is_small(tmp_path: Path) -> None:
+    write(tmp_path, stages([{A: 10 * i, B: 9 * i} for i in range(1, 1001)]))
+    [path] = tmp_path.glob("*.order")
+    assert path.stat().st_size < 20 * 1000
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, stages([{A: 1}]))
+    [path] = tmp_path.glob("*.order")
+    path.write_bytes(path.read_bytes().replace(b"everlearn order", b"everlearn other"))
+    with pytest.raises(CheckpointError, match="damaged at byte 0"):
+        Order(tmp_path).since(0)
+
+
+@given(at=st.integers(0, 10_000), bit=st.integers(0, 7))
+def test_a_flipped_bit_is_told_or_takes_the_last_entry_alone(
+    tmp_path_factory: pytest.TempPathFactory, at: int, bit: int
+) -> None:
+    folder = tmp_path_factory.mktemp("order")
+    entries = stages([{A: 7 * i, B: 2 * i} for i in range(1, 30)])
+    write(folder, entries)
+    [path] = folder.glob("*.order")
+    data = bytearray(path.read_bytes())
+    data[at % len(data)] ^= 1 << bit
+    path.write_bytes(data)
+    try:
+        found = read(folder)
+    except CheckpointError:
+        return
+    assert found in (entries, entries[:-1])
