@@ -241,11 +241,13 @@ class Loop:
 
     def _take(self, records: Sequence[Record], stop: Callable[[], bool]) -> None:
         assert self._positions is not None
-        now = self.clock.monotonic()
+        clock = self.clock.monotonic
+        took: list[float] = []
+        now = clock()
         for taken, record in enumerate(records):
             if stop():
                 self._rest = list(records[taken:])
-                return
+                break
             if self._marks:
                 self._come_to_marks()
             crash_point("run.before_step")
@@ -261,12 +263,14 @@ class Loop:
             self._taken[partition] = record
             self.records += 1
             self._unsaved += 1
-            before, now = now, self.clock.monotonic()
+            before, now = now, clock()
             if decision is not None:
-                self.latency.add(now - before)
+                took.append(now - before)
             if self._unsaved >= self.every_records:
                 self.snapshot()
-                now = self.clock.monotonic()
+                now = clock()
+        for seconds in took:
+            self.latency.add(seconds)
 
     def _bury(self) -> None:
         for refusal in self.shard.refused:

@@ -108,11 +108,6 @@ class Shard:
 
     def _event(self, record: Record, event: Event) -> Decision | None:
         self.counts.events += 1
-        try:
-            forecast = self.model.forecast_one(event.features, id=event.id, time=event.time)
-        except REFUSED as error:
-            self._refuse(record, error)
-            return None
         own = None
         if event.label is not None:
             own = Label(id=event.id, time=event.time, label=event.label, weight=event.weight)
@@ -120,25 +115,35 @@ class Shard:
             if own is not None:
                 self._label(record, own)
             return None
+        try:
+            forecast = self.model.forecast_one(event.features, id=event.id, time=event.time)
+        except REFUSED as error:
+            self._refuse(record, error)
+            return None
+        said = self._said(forecast)
+        self.counts.answered += 1
+        decision = _decision(event, said, forecast.version, record.position)
+        for label in (own, self.pending.early(event.id)):  # the first that is taken; it observes as well
+            if label is not None and self._learn(record, forecast, said, label):
+                self.pending.settle(event.id)
+                return decision
         if not self.frozen:
             self.model.observe(forecast)
-        decision = self._decide(forecast, event, record.position)
-        labels = [label for label in (own, self.pending.early(event.id)) if label is not None]
-        if any(self._learn(record, forecast, label) for label in labels):  # the first that is taken
-            self.pending.settle(event.id)
-        else:
-            self.pending.put(event.id, forecast, event.time)
+        self.pending.put(event.id, forecast, event.time)
         return decision
+
+    def _said(self, forecast: Any) -> Any:
+        """What was answered: a value, or label → probability."""
+        return forecast.value if self.metrics.task == "regression" else forecast.proba
 
     def _label(self, record: Record, label: Label) -> None:
         """A label that is refused leaves its forecast waiting for one that can be learned."""
         forecast = self.pending.waiting_for(label)
-        if forecast is None or self._learn(record, forecast, label):
+        if forecast is None or self._learn(record, forecast, self._said(forecast), label):
             self.pending.match(label)
 
-    def _learn(self, record: Record, forecast: Any, label: Label) -> bool:
+    def _learn(self, record: Record, forecast: Any, said: Any, label: Label) -> bool:
         """Learn and score a label; False where the learner refused it and nothing has changed."""
-        said = forecast.value if self.metrics.task == "regression" else forecast.proba
         if self.frozen:
             self.counts.unlearned += 1
         else:
@@ -150,7 +155,7 @@ class Shard:
                 return False
             self.counts.learned += 1
             crash_point("shard.learned")
-        self.metrics.update(label.label, said, label.weight, label.time)
+        self.metrics.defer(label.label, said, label.weight, label.time)
         if self.witness is not None:
             self.witness.saw(self.model, forecast, said, label.label, label.time)
         return True
@@ -163,14 +168,6 @@ class Shard:
         refusal = Refusal(record.position, record.item.time, reason, record.item)
         self.refused.append(refusal)
         self.refusals.add(refusal)
-
-    def _decide(self, forecast: Any, event: Event, position: Position) -> Decision:
-        self.counts.answered += 1
-        if self.metrics.task == "regression":
-            return Decision(event.id, event.time, forecast.value, {}, forecast.version, position)
-        proba = forecast.proba
-        best = max(proba, key=proba.__getitem__) if proba else None
-        return Decision(event.id, event.time, best, proba, forecast.version, position)
 
     def state(self) -> tuple[Arrays, Meta]:
         """All that a later `restore` needs to go on to the bit."""
@@ -199,6 +196,13 @@ class Shard:
         self.counts = msgspec.convert(meta["counts"], Counts)
         self.refusals.restore(meta.get("refusals", []))
         self.frozen = meta.get("frozen", False)
+
+
+def _decision(event: Event, said: Any, version: int, position: Position) -> Decision:
+    if not isinstance(said, dict):
+        return Decision(event.id, event.time, said, {}, version, position)
+    best = max(said, key=said.__getitem__) if said else None
+    return Decision(event.id, event.time, best, said, version, position)
 
 
 def _under(arrays: Mapping[str, np.ndarray[Any, Any]], prefix: str) -> Arrays:

@@ -17,6 +17,7 @@ class PlainForecast:
     x: dict[str, float]
     p: float
     labels: list[Any] = field(default_factory=list)
+    observed: bool = False
 
     @property
     def proba(self) -> dict[Any, float]:
@@ -49,7 +50,9 @@ class PlainLearner:
         )
 
     def observe(self, f: PlainForecast) -> None:
-        self.observed += 1
+        if not f.observed:
+            f.observed = True
+            self.observed += 1
 
     def learn(self, f: PlainForecast, y: Any, w: float = 1.0) -> None:
         if self.labels and type(y) is not type(self.labels[0]):
@@ -58,6 +61,7 @@ class PlainLearner:
             if len(self.labels) == 2:
                 raise ValueError(f"y is {y!r}; expected one of {self.labels}")
             self.labels.append(y)
+        self.observe(f)
         error = (self.labels.index(y) == 1) - f.p
         for name, value in f.x.items():
             if name not in self.names:
@@ -89,9 +93,12 @@ class PlainLearner:
         return self
 
     def pack(self, forecasts: list[PlainForecast]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        rows = [[f.id, f.time, f.version, f.x, f.labels] for f in forecasts]
+        rows = [[f.id, f.time, f.version, f.x, f.labels, f.observed] for f in forecasts]
         return {"p": np.array([f.p for f in forecasts])}, {"rows": rows}
 
     def unpack(self, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> list[PlainForecast]:
         pairs = zip(meta["rows"], arrays["p"].tolist(), strict=True)
-        return [PlainForecast(id, time, version, x, p, labels) for (id, time, version, x, labels), p in pairs]
+        return [
+            PlainForecast(id, time, version, x, p, labels, observed)
+            for (id, time, version, x, labels, observed), p in pairs
+        ]
