@@ -49,6 +49,11 @@ class Forecast:
         return bool(self.record[OBSERVED])
 
     @property
+    def nbytes(self) -> int:
+        """Memory that it takes while it waits: its record, and about 1 kB for what stands beside it."""
+        return self.record.nbytes + 1024
+
+    @property
     def now(self) -> float:
         """The event's time, or its number where none was given."""
         return float(self.record[TIME])

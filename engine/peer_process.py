@@ -21,11 +21,12 @@ from typing import Any, TypeAlias
 from engine.crashpoints import crash_point
 from engine.evaluate.latency import Latency
 from engine.evaluate.metrics import PrequentialMetrics
-from streams.event import Event, Label, Record
+from streams.event import Event, Label, Malformed, Record
 from streams.join import PendingForecasts
 from streams.protocols import Clock, Source
 
 STATE, RESULTS = "peers.pickle", "peers.json"
+FORM = 2  # of the state; one of another form is as good as none
 SAVE_SECONDS, TELL_SECONDS = 20.0, 1.0
 SAVE_SHARE = 40.0  # times as long is worked between two saves as the last one took
 _PR_SET_PDEATHSIG = 1
@@ -57,6 +58,8 @@ class PeerRun:
     def step(self, record: Record) -> None:
         """Take one record; what is no event and no label is passed over."""
         item = record.item
+        if not isinstance(item, Malformed):
+            self.pending.advance(item.time)
         if isinstance(item, Event):
             self.events += 1
             said: Answers = {}
@@ -66,9 +69,9 @@ class PeerRun:
                 began, before = self.clock.monotonic(), began
                 self.forecast_time[name].add(began - before)
                 self.seconds[name] += began - before
-            early = self.pending.put(item.id, (item.features, said), item.time)
+            early = self.pending.put(item.id, (item.features, said))
             if early is not None:
-                self._learn(item.features, said, early)
+                self._learn(item.features, said, early.label)
         elif isinstance(item, Label):
             kept = self.pending.match(item)
             if kept is not None:
@@ -110,13 +113,13 @@ def load(path: Path, names: tuple[str, ...]) -> dict[str, Any] | None:
     if len(data) < 32 or hashlib.sha256(data[32:]).digest() != data[:32]:
         return None
     state: dict[str, Any] = pickle.loads(data[32:])
-    return state if state["names"] == names else None
+    return state if (state.get("form"), state["names"]) == (FORM, names) else None
 
 
 def save(path: Path, names: tuple[str, ...], run: PeerRun, positions: dict[Any, int]) -> None:
     """Keep everything at `path`, replaced at once."""
     kept = {name: value for name, value in vars(run).items() if name != "clock"}
-    data = pickle.dumps({"names": names, "run": kept, "positions": positions}, protocol=5)
+    data = pickle.dumps({"form": FORM, "names": names, "run": kept, "positions": positions}, protocol=5)
     beside = path.with_name(path.name + ".writing")
     with open(beside, "wb") as file:
         file.write(hashlib.sha256(data).digest() + data)

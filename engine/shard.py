@@ -18,8 +18,10 @@ from engine.decision import Decision, Refusal
 from engine.evaluate.metrics import PrequentialMetrics
 from engine.refusals import Refusals
 from engine.witness import Witness
-from streams.event import Event, Label, Position, Record
+from streams.event import Event, Label, Malformed, Position, Record
 from streams.join import PendingForecasts
+from streams.label_report import Placed
+from streams.pacing import LabelPacer
 
 REFUSED = (TypeError, ValueError, OverflowError)
 """What a learner raises for an event or a label that it cannot take; it has then changed nothing."""
@@ -36,6 +38,9 @@ class Learner(Protocol):
 
     def learn(self, f: Any, y: Any, w: float = 1.0) -> None:
         """The label of this forecast came."""
+
+    def forget(self, id: Any) -> int:
+        """Remove the stored experience of this id."""
 
     def state(self) -> tuple[Arrays, Meta]:
         """A copy of all that changes, and the options."""
@@ -72,7 +77,8 @@ class Shard:
     """One model and what belongs to it, deterministic: record in, decision out. No clock, no input or output.
 
     model: the learner. metrics: scores what was answered, when its label comes. pending: forecasts that wait.
-    witness: remembers experts' weights and a few decisions for the report; None for none.
+    witness: remembers experts' weights and a few decisions for the report; None for none. pacer: how many
+    labels may be learned per interval of event time, the rest wait for their turn; None for no limit.
     refused: records that could not be used, with the reason, until the loop takes them away. refusals: how
     many there were for each reason, and the first.
     """
@@ -83,11 +89,13 @@ class Shard:
         metrics: PrequentialMetrics,
         pending: PendingForecasts[Any] | None = None,
         witness: Witness | None = None,
+        pacer: LabelPacer | None = None,
     ) -> None:
         self.model = model
         self.metrics = metrics
         self.pending = PendingForecasts[Any]() if pending is None else pending
         self.witness = witness
+        self.pacer = pacer
         self.counts = Counts()
         self.refused: list[Refusal] = []
         self.refusals = Refusals()
@@ -96,54 +104,124 @@ class Shard:
     def step(self, record: Record) -> Decision | None:
         """Take one record: an event is answered, a label is learned; the unusable goes to `refused`."""
         item = record.item
-        if isinstance(item, Event):
-            return self._event(record, item)
-        if isinstance(item, Label):
-            self.counts.labels += 1
-            self._label(record, item)
-        else:
+        if isinstance(item, Malformed):
             self.counts.malformed += 1
-            self._bury(record, item.error)
+            self._bury(record.position, item, item.error)
+            return None
+        self.pending.advance(item.time)
+        self._catch_up()
+        if isinstance(item, Event):
+            return self._event(record.position, item)
+        self.counts.labels += 1
+        self._label(Placed(item, record.position), item)
         return None
 
-    def _event(self, record: Record, event: Event) -> Decision | None:
+    def _event(self, position: Position, event: Event) -> Decision | None:
         self.counts.events += 1
         own = None
         if event.label is not None:
-            own = Label(id=event.id, time=event.time, label=event.label, weight=event.weight)
-        if self.pending.repeats(event.id, event.time):  # it was answered, and it happened once
+            label = Label(id=event.id, time=event.time, label=event.label, weight=event.weight)
+            own = Placed(label, position)
+        if self.pending.repeats(event.id):  # it was answered, and it happened once
             if own is not None:
-                self._label(record, own)
+                self._label(own, event)
             return None
         try:
-            forecast = self.model.forecast_one(event.features, id=event.id, time=event.time)
+            forecast = self._forecast(event)
         except REFUSED as error:
-            self._refuse(record, error)
+            self._refuse(position, event, error)
             return None
         said = self._said(forecast)
         self.counts.answered += 1
-        decision = _decision(event, said, forecast.version, record.position)
-        for label in (own, self.pending.early(event.id)):  # the first that is taken; it observes as well
-            if label is not None and self._learn(record, forecast, said, label):
-                self.pending.settle(event.id)
-                return decision
-        if not self.frozen:
-            self.model.observe(forecast)
-        self.pending.put(event.id, forecast, event.time)
-        return decision
+        self._await(forecast, said, event, own)
+        return _decision(event, said, forecast.version, position)
+
+    def _forecast(self, event: Event) -> Any:
+        """A clock that has gone wrong must not age all that was learned: event time is the earlier of two."""
+        time = min(event.time, self.pending.now)
+        return self.model.forecast_one(event.features, id=event.id, time=time)
+
+    def _await(self, forecast: Any, said: Any, event: Event, own: Placed | None) -> None:
+        """The forecast meets its label, where that came with the event or before it, or waits for it."""
+        labels: list[tuple[Placed, Event | Label]] = []
+        if own is not None:
+            labels.append((own, event))
+        early = self.pending.early(event.id)
+        if early is not None:
+            labels.append((early, early.label))
+        while labels and self._may_learn():
+            placed, item = labels.pop(0)
+            reason = self._learn(forecast, placed, item, said=said)  # it observes as well
+            if reason is None:
+                self.pending.settle(placed.label, event)
+                break
+            self.pending.refuse(*placed, reason)
+        else:
+            if not self.frozen:
+                self.model.observe(forecast)
+            self.pending.put(event.id, forecast, _size(forecast), event)
+        for placed, item in labels:  # it waits for its turn, or repeats or corrects the one that was learned
+            self._label(placed, item)
+
+    def _label(self, placed: Placed, item: Event | Label) -> None:
+        """A label that is refused leaves its forecast waiting for one that can be learned.
+
+        item: what brought the label.
+        """
+        forecast = self.pending.waiting_for(placed.label)
+        if forecast is None:
+            event = None if self.frozen else self.pending.corrects(placed.label)
+            self.pending.match(*placed)
+            if event is not None:
+                self._correct(event, placed, item)
+        elif not self._may_learn():
+            self.pending.queue(*placed)
+        elif (reason := self._learn(forecast, placed, item)) is None:
+            self.pending.match(*placed)
+        else:
+            self.pending.refuse(*placed, reason)
+
+    def _correct(self, event: Event, placed: Placed, item: Event | Label) -> None:
+        """Another label was learned for this event: it is forecast anew, as if that had never been stored."""
+        self.model.forget(event.id)
+        try:
+            forecast = self._forecast(event)
+        except REFUSED as error:
+            self.pending.refuse(*placed, self._refuse(placed.position, item, error))
+            return
+        if not self._may_learn():
+            self.pending.queue(*placed, forecast, _size(forecast))
+        elif (reason := self._learn(forecast, placed, item, score=False)) is None:
+            self.pending.settle(placed.label, event)
+        else:
+            self.pending.refuse(*placed, reason)
+
+    def _catch_up(self) -> None:
+        """Labels that wait for their turn are learned, as many as the pace allows."""
+        while self._may_learn() and (turn := self.pending.turn()) is not None:
+            reason = self._learn(turn.forecast, turn.placed, turn.placed.label, score=not turn.corrects)
+            if reason is None:
+                self.pending.take_turn()
+            else:
+                self.pending.refuse_turn(reason)
+
+    def _may_learn(self) -> bool:
+        return self.frozen or self.pacer is None or self.pacer.left(self.pending.now) > 0
 
     def _said(self, forecast: Any) -> Any:
         """What was answered: a value, or label → probability."""
         return forecast.value if self.metrics.task == "regression" else forecast.proba
 
-    def _label(self, record: Record, label: Label) -> None:
-        """A label that is refused leaves its forecast waiting for one that can be learned."""
-        forecast = self.pending.waiting_for(label)
-        if forecast is None or self._learn(record, forecast, self._said(forecast), label):
-            self.pending.match(label)
+    def _learn(
+        self, forecast: Any, placed: Placed, item: Event | Label, *, said: Any = None, score: bool = True
+    ) -> str | None:
+        """Learn and score a label; the reason where the learner refused it and nothing has changed.
 
-    def _learn(self, record: Record, forecast: Any, said: Any, label: Label) -> bool:
-        """Learn and score a label; False where the learner refused it and nothing has changed."""
+        said: what was answered, where the caller has it at hand.
+        """
+        label = placed.label
+        if said is None and score:
+            said = self._said(forecast)
         if self.frozen:
             self.counts.unlearned += 1
         else:
@@ -151,21 +229,25 @@ class Shard:
             try:
                 self.model.learn(forecast, label.label, label.weight)
             except REFUSED as error:
-                self._refuse(record, error)
-                return False
+                return self._refuse(placed.position, item, error)
             self.counts.learned += 1
+            if self.pacer is not None:
+                self.pacer.spend(self.pending.now)
             crash_point("shard.learned")
-        self.metrics.defer(label.label, said, label.weight, label.time)
-        if self.witness is not None:
-            self.witness.saw(self.model, forecast, said, label.label, label.time)
-        return True
+        if score:  # what was answered, once
+            self.metrics.defer(label.label, said, label.weight, label.time)
+            if self.witness is not None:
+                self.witness.saw(self.model, forecast, said, label.label, label.time)
+        return None
 
-    def _refuse(self, record: Record, error: Exception) -> None:
+    def _refuse(self, position: Position | None, item: Event | Label, error: Exception) -> str:
         self.counts.refused += 1
-        self._bury(record, str(error))
+        assert position is not None  # every label of a shard was read somewhere
+        self._bury(position, item, str(error))
+        return str(error)
 
-    def _bury(self, record: Record, reason: str) -> None:
-        refusal = Refusal(record.position, record.item.time, reason, record.item)
+    def _bury(self, position: Position, item: Event | Label | Malformed, reason: str) -> None:
+        refusal = Refusal(position, item.time, reason, item)
         self.refused.append(refusal)
         self.refusals.add(refusal)
 
@@ -175,10 +257,13 @@ class Shard:
         packed, packed_meta = self.model.pack(self.pending.payloads())
         arrays = {f"learner/{name}": array for name, array in learner.items()}
         arrays |= {f"pending/{name}": array for name, array in packed.items()}
+        join, join_meta = self.pending.snapshot()
+        arrays |= {f"join/{name}": array for name, array in join.items()}
         meta = {
             "learner": learner_meta,
             "pending": packed_meta,
-            "join": self.pending.snapshot(),
+            "join": join_meta,
+            "pacer": None if self.pacer is None else self.pacer.snapshot(),
             "metrics": self.metrics.state(),
             "witness": None if self.witness is None else self.witness.state(),
             "counts": msgspec.to_builtins(self.counts),
@@ -190,7 +275,10 @@ class Shard:
     def restore(self, arrays: Mapping[str, np.ndarray[Any, Any]], meta: Mapping[str, Any]) -> None:
         """Go back to what `state` returned; the learner is made anew from it."""
         self.model = type(self.model).from_state(_under(arrays, "learner/"), meta["learner"])  # type: ignore[attr-defined]
-        self.pending.restore(meta["join"], self.model.unpack(_under(arrays, "pending/"), meta["pending"]))
+        waiting = self.model.unpack(_under(arrays, "pending/"), meta["pending"])
+        self.pending.restore(_under(arrays, "join/"), meta["join"], waiting)
+        if self.pacer is not None:
+            self.pacer.restore(meta.get("pacer") or [])
         self.metrics = PrequentialMetrics.from_state(meta["metrics"])
         self.witness = None if meta["witness"] is None else Witness.from_state(meta["witness"])
         self.counts = msgspec.convert(meta["counts"], Counts)
@@ -203,6 +291,11 @@ def _decision(event: Event, said: Any, version: int, position: Position) -> Deci
         return Decision(event.id, event.time, said, {}, version, position)
     best = max(said, key=said.__getitem__) if said else None
     return Decision(event.id, event.time, best, said, version, position)
+
+
+def _size(forecast: Any) -> int:
+    """Bytes that a kept forecast takes, as far as it says."""
+    return int(getattr(forecast, "nbytes", 0))
 
 
 def _under(arrays: Mapping[str, np.ndarray[Any, Any]], prefix: str) -> Arrays:

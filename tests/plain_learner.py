@@ -70,6 +70,9 @@ class PlainLearner:
             self.weights[self.names.index(name)] += self.rate * w * error * value
         self.version += 1
 
+    def forget(self, id: Any) -> int:
+        return 0  # it stores no experience
+
     def expert_weights(self) -> dict[str, float]:
         return {"linear": 1.0 + self.version * 1e-6, "prior": 0.0}
 

@@ -19,6 +19,7 @@ from engine.witness import Witness
 from streams.clock import ManualClock
 from streams.event import Event, Label, Malformed, Position, Record, TopicPartition
 from streams.join import PendingForecasts
+from streams.join_limits import JoinLimits
 from streams.merge import MergedSource
 from streams.replay import ListSink, ListSource
 
@@ -428,7 +429,7 @@ def test_a_signal_finishes_the_step_and_leaves_a_snapshot(tmp_path: Path) -> Non
 
 
 def test_forecasts_wait_within_bounds() -> None:
-    shard = Shard(PlainLearner(), PrequentialMetrics(), PendingForecasts(max_count=5))
+    shard = Shard(PlainLearner(), PrequentialMetrics(), PendingForecasts(JoinLimits(max_waiting=5)))
     step(shard, *[Event(id=str(i), time=float(i), features={}) for i in range(9)])
     assert len(shard.pending) == 5
     assert shard.pending.counts.expired == 4
@@ -461,3 +462,30 @@ def test_the_experts_curve_stays_bounded() -> None:
     loop, _ = run_all(n=9000)
     assert loop.shard.witness is not None
     assert 100 < len(loop.shard.witness.experts()["time"]) <= 240
+
+
+def test_a_clock_gone_wrong_neither_gives_up_what_waits_nor_ages_what_was_learned() -> None:
+    shard = Shard(PlainLearner(), PrequentialMetrics(), PendingForecasts(JoinLimits(max_age=80.0)))
+    times = [0.0, 1.0, 2.0, 4e9, 3.0]
+    answers = step(shard, *[Event(id=str(i), time=time, features={}) for i, time in enumerate(times)])
+    assert [forecast.time for forecast in shard.pending.payloads()] == [0.0, 1.0, 2.0, 2.0, 3.0]
+    assert [answer.time for answer in answers] == times
+
+
+def test_labels_that_are_not_simply_learned_are_reported_with_where_they_stand() -> None:
+    shard = Shard(PlainLearner(), PrequentialMetrics(), PendingForecasts(report=True))
+    step(
+        shard,
+        Label(id="a", time=0.0, label=1),
+        Event(id="a", time=1.0, features={"x": 1.0}, label=0),
+        Label(id="a", time=2.0, label=0),
+        Event(id="b", time=3.0, features={"x": 1.0}),
+        Label(id="b", time=4.0, label="odd"),
+        Event(id="b", time=5.0, features={"x": 1.0}, label=1),
+    )
+    assert shard.pending.reports is not None
+    told = [report.message() for report in shard.pending.reports]
+    assert [(message["kind"], message["id"], message.get("earlier"), message["offset"]) for message in told] == [
+        ("corrected", "a", 0, 0), ("duplicate", "a", 0, 2), ("refused", "b", None, 4),
+    ]  # fmt: skip
+    assert (shard.counts.answered, shard.counts.learned, shard.pending.counts.duplicate_events) == (2, 2, 1)
