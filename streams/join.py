@@ -283,7 +283,7 @@ class PendingForecasts(Generic[P]):
 
     def turn(self) -> Turn[P] | None:
         """The label whose turn is next, and its forecast; `take_turn` or `refuse_turn` ends its wait."""
-        for placed, waiting in self._queued.values():
+        for placed, waiting in self._queued.values():  # the oldest one only
             return Turn(placed, waiting.payload, self._fates.get(placed.label.id, None) is not None)
         return None
 
