@@ -85,11 +85,13 @@ class LogSource:
         deadline = self._clock.monotonic() + timeout
         while True:
             found = self._read(max_records)
+            if found or self._bounded:
+                return found
+            self._look_for_partitions()
             left = deadline - self._clock.monotonic()
-            if found or left <= 0 or self._bounded:
+            if left <= 0:
                 return found
             self._clock.sleep(min(_NAP, left))
-            self._look_for_partitions()
 
     def _read(self, max_records: int) -> list[Record]:
         found: list[Record] = []
@@ -129,7 +131,9 @@ class LogSource:
         return dict(self._ends)
 
     def latest_offsets(self) -> dict[TopicPartition, int]:
-        """Where each partition ends now."""
+        """Where each partition ends now; partitions that have appeared are read from now on."""
+        if not self._bounded:
+            self._look_for_partitions()
         return self._bounds(self._log.end_offsets())
 
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:

@@ -81,6 +81,14 @@ class MergedSource:
         if not self._alone and any(end > reached.get(partition, 0) for partition, end in ends.items()):
             self._stages.append(dict(ends))
             self._begun.append(self._stages[-1])
+            self._expect(ends)
+
+    def _expect(self, ends: Mapping[TopicPartition, int]) -> None:
+        """Partitions of a stage of which no record has come yet are waited for like the others."""
+        for partition in ends:
+            if partition not in self._buffers:
+                self._buffers[partition], self._read[partition] = [], 0
+                self._next[partition] = self._source.positions().get(partition, 0)
 
     @property
     def exhausted(self) -> bool:
@@ -96,13 +104,15 @@ class MergedSource:
     def _lacking(self) -> list[TopicPartition]:
         """Partitions that are not at the end of this stage and show no next record."""
         at, ends = self._source.positions(), self._stages[0]
-        return [p for p in self._buffers if not self._left(p) and at[p] < ends.get(p, 0)]
+        return [p for p in self._buffers if not self._left(p) and at.get(p, 0) < ends.get(p, 0)]
 
     def _fill(self, timeout: float) -> bool:
         """Read until every partition shows its next record or has ended; False where that did not happen."""
         while lacking := self._lacking():
             at, ends = self._source.positions(), self._stages[0]
-            self._hold({p for p in self._buffers if self._left(p) >= self._ahead or at[p] >= ends.get(p, 0)})
+            self._hold(
+                {p for p in self._buffers if self._left(p) >= self._ahead or at.get(p, 0) >= ends.get(p, 0)}
+            )
             records = self._source.poll(self._ahead * len(lacking), timeout)
             self._keep(records)
             if not records and self._lacking():
@@ -256,6 +266,8 @@ class MergedSource:
                         "about to be; it was cut back, or is another one"
                     )
         self._stages, self._begun = [dict(stage) for stage in stages], []
+        for stage in self._stages:
+            self._expect(stage)
         self._start(self._ends)
 
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:

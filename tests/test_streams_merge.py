@@ -261,6 +261,16 @@ def test_where_a_second_partition_appears_what_the_first_had_passed_on_is_a_stag
     assert keys(again.poll(3)) + keys(again.poll(3)) == keys([*first, *rest])
 
 
+def test_a_partition_that_a_stage_ends_in_is_waited_for_before_its_first_record_has_come() -> None:
+    a, b, c = (TopicPartition(name, 0) for name in "abc")
+    log = lists({a: [], b: []})
+    merged = MergedSource(Growing(log), live=True)
+    log[c] = []
+    grown(log, {a: [10, 11, 12, 13], b: [], c: [1, 2]})
+    assert [record.item.time for record in merged.poll(2)] == [1, 2]
+    assert merged.begun() == [{a: 4, b: 0, c: 2}]
+
+
 class Growing(ListSource):
     """Shows partitions that were added to its lists, as a live source of a topic does."""
 
