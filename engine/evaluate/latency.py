@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 _SUB = 6  # 2⁶ buckets for every doubling: a percentile is right to 0.8 %
-
-
-def _bucket(ns: int) -> int:
-    shift = max(ns.bit_length() - _SUB - 1, 0)
-    return (shift << _SUB) + (ns >> shift)
 
 
 def _middle(bucket: int) -> float:
@@ -36,12 +32,19 @@ class Latency:
 
     def add(self, seconds: float, n: int = 1) -> None:
         """Count n events that took `seconds` each; negative durations count as zero."""
-        seconds = max(seconds, 0.0)
-        place = _bucket(int(seconds * 1e9))
-        self._buckets[place] = self._buckets.get(place, 0) + n
+        if seconds < 0.0:
+            seconds = 0.0
+        ns = int(seconds * 1e9)
+        shift = ns.bit_length() - _SUB - 1
+        place = (shift << _SUB) + (ns >> shift) if shift > 0 else ns
+        try:
+            self._buckets[place] += n
+        except KeyError:
+            self._buckets[place] = n
         self.count += n
         self.seconds += seconds * n
-        self.longest = max(self.longest, seconds)
+        if seconds > self.longest:
+            self.longest = seconds
 
     def percentile(self, q: float) -> float:
         """The q-th percentile (0–100) in microseconds; 0.0 while nothing was counted."""
@@ -52,6 +55,31 @@ class Latency:
             if seen >= wanted:
                 return min(_middle(place) / 1e3, self.longest * 1e6)
         return 0.0
+
+    def copy(self) -> Latency:
+        """The histogram as it is now."""
+        other = Latency()
+        other.count, other.seconds, other.longest = self.count, self.seconds, self.longest
+        other._buckets = dict(self._buckets)
+        return other
+
+    def below(self, bounds: Sequence[float]) -> list[int]:
+        """How many events took at most these seconds (ascending), to 0.8 %.
+
+        >>> latency = Latency()
+        >>> latency.add(0.003, n=2)
+        >>> latency.add(7.0)
+        >>> latency.below([0.001, 0.01, 10.0])
+        [0, 2, 3]
+        """
+        found, left = [], sorted(self._buckets.items())
+        seen = at = 0
+        for bound in bounds:
+            while at < len(left) and _middle(left[at][0]) <= bound * 1e9:
+                seen += left[at][1]
+                at += 1
+            found.append(seen)
+        return found
 
     def result(self) -> dict[str, float]:
         """Microseconds: `p50`, `p99`, `p99.9`, `mean` and `max`."""

@@ -278,6 +278,24 @@ class PrequentialMetrics:
             return None
         return (sum(self._hits) if self.task == "classification" else self._absolute) / self._weight
 
+    def totals(self) -> dict[str, float]:
+        """Sums over all labels so far, at no cost: `weight`, and weighted `log_loss` and `errors` (answers that
+        were wrong), or `absolute_error` and `squared_error`. The difference of two is a window's.
+        """
+        if self.task == "regression":
+            return {
+                "weight": self._weight,
+                "absolute_error": self._absolute,
+                "squared_error": self._square,
+            }
+        wrong = max(self._weight - sum(self._hits), 0.0)
+        return {"weight": self._weight, "log_loss": self._loss, "errors": wrong}
+
+    @property
+    def drifts(self) -> int:
+        """How many drifts were found so far."""
+        return self._drift.count
+
     def result(self) -> dict[str, Any]:
         """The figures so far; None where one is not defined (yet).
 

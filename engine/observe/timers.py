@@ -1,4 +1,4 @@
-"""How long the parts of a run take, at a price that every event can pay: few calls are measured, for all of them."""
+"""How long the parts of a run take, at a price that every event can pay: few calls are measured, for all."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Timer:
 
 
 class Timers:
-    """Of one loop: decode, forecast, learn (one call in `SAMPLED`); flush of the sinks, journal of the order (all).
+    """Of one loop: decode, forecast and learn (one call in `SAMPLED`), flush of the sinks, journal of the order.
 
     delay: seconds of event time from an event to its label, of every label that is learned.
 
