@@ -17,8 +17,11 @@ from typing import Any, Protocol, runtime_checkable
 import msgspec
 
 from engine.checkpoint import CheckpointError, CheckpointStore, Snapshot
+from engine.checkpoint import Entry as Kept
 from engine.crashpoints import crash_point
 from engine.evaluate.latency import Latency
+from engine.observe import Observer, Resumed, Saved, Silent
+from engine.observe.timers import Timers
 from engine.order import Entry, Mark, Offsets, Order, Stage, same_place
 from engine.shard import Shard
 from streams.clock import SystemClock
@@ -56,7 +59,7 @@ class Loop:
     go; None: only `Shard.refusals` tells of them. switch: freezes and thaws learning; None: never.
     config: JSON-compatible; a snapshot of another configuration is refused. every_records, every_seconds:
     when to snapshot, whichever comes first. batch: records per poll. on_batch: called after each.
-    on_durable: called with the positions of a snapshot once it is durable.
+    on_durable: called with the positions of a snapshot once it is durable. observer: is told what happens.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Loop:
         clock: Clock | None = None,
         on_batch: Callable[[Loop], None] | None = None,
         on_durable: Callable[[Offsets], None] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         if every_records < 1 or not every_seconds > 0:
             raise ValueError(
@@ -87,6 +91,8 @@ class Loop:
         self.every_records, self.every_seconds, self.batch = every_records, every_seconds, batch
         self.clock = clock or SystemClock()
         self.on_batch, self.on_durable = on_batch, on_durable
+        self.observer = observer or Silent()
+        self.name = "0" if store is None else store.shard
         self.latency = Latency()
         self.records = 0
         self.busy_seconds = 0.0
@@ -101,11 +107,17 @@ class Loop:
         self._rest: list[Record] = []  # polled and not taken, because `stop` said so
         self._unsaved = 0
         self._saved_at = self.clock.monotonic()
+        self._at_work = False  # as far as the observer was told
 
     @property
     def positions(self) -> Offsets:
         """The next offset of every partition; {} before `resume`."""
         return dict(self._positions or {})
+
+    @property
+    def timers(self) -> Timers:
+        """How long the parts take."""
+        return self.shard.timers
 
     @property
     def exhausted(self) -> bool:
@@ -133,6 +145,7 @@ class Loop:
             if self.dead is not None and snapshot.meta["dead_cursor"] is not None:
                 self.dead.rewind(snapshot.meta["dead_cursor"])
             self.finished = snapshot.meta["finished"]
+        self._tell_resumed(snapshot)
         if self._record_order() or recorded or snapshot is None:
             self.finished = False  # more has come; its order is settled before an answer leaves
             self.snapshot()
@@ -159,6 +172,19 @@ class Loop:
         if isinstance(self.source, Staged):
             stages = [_offsets(stage) for stage in meta.get("stages", [])]
             self.source.follow([*stages, *(entry.ends for entry in recorded if isinstance(entry, Stage))])
+
+    def _tell_resumed(self, snapshot: Snapshot | None) -> None:
+        kept = None
+        if snapshot is not None:
+            path, size = snapshot.path, snapshot.path.stat().st_size
+            kept = Kept(path, snapshot.generation, snapshot.sequence, size)
+        self._at_work = True
+        self.observer.resumed(self, Resumed(entry=kept, notes=tuple(self.notes)))
+
+    def _tell_stopped(self, reason: str) -> None:
+        if self._at_work:
+            self._at_work = False
+            self.observer.stopped(self, reason)
 
     def _compare(self, where: str) -> None:
         """LogChanged where another record stands in front of a position than the one that was taken."""
@@ -191,6 +217,7 @@ class Loop:
                 self.finished = True
                 break
         self.snapshot()
+        self._tell_stopped("finished" if self.finished else "stopped")
         return self.finished
 
     def turn(self, stop: Callable[[], bool] = lambda: False, timeout: float = 0.2) -> bool:
@@ -211,6 +238,8 @@ class Loop:
             self._flush()
         self._snapshot_when_due()
         crash_point("run.batch")
+        self._at_work = True
+        self.observer.turned(self, records[: len(records) - len(self._rest)])
         if self.on_batch is not None:
             self.on_batch(self)
         return bool(records)
@@ -219,9 +248,11 @@ class Loop:
         """Make the stages durable that the source has begun, before a record of theirs is taken."""
         begun = self.source.begun() if isinstance(self.source, Staged) else []
         if begun and self.order is not None:
+            since = self.timers.journal.begin()
             for ends in begun:
                 self.order.append(Stage(ends))
             self.order.sync()
+            self.timers.journal.end(since)
         return bool(begun)
 
     def _look_at_switch(self) -> None:
@@ -276,6 +307,7 @@ class Loop:
         for refusal in self.shard.refused:
             if self.dead is not None:
                 self.dead.write(":".join(map(str, refusal.position)), refusal.message())
+            self.observer.refused(self, refusal)
         self.shard.refused.clear()
 
     def _snapshot_when_due(self) -> None:
@@ -284,9 +316,11 @@ class Loop:
 
     def _flush(self) -> None:
         crash_point("run.before_flush")
+        since = self.timers.flush.begin()
         self.sink.flush()
         if self.dead is not None:
             self.dead.flush()
+        self.timers.flush.end(since)
         crash_point("run.flushed")
 
     def snapshot(self) -> None:
@@ -297,8 +331,10 @@ class Loop:
         self._unsaved = 0
         if self.store is None or self._positions is None:
             return
+        began = self.clock.monotonic()
         arrays, shard = self.shard.state()
-        self.store.save(arrays, self._meta(shard))
+        kept = self.store.save(arrays, self._meta(shard))
+        self.observer.saved(self, Saved(entry=kept, seconds=self.clock.monotonic() - began))
         if self.on_durable is not None:
             crash_point("run.before_commit")
             self.on_durable(self.positions)
@@ -329,6 +365,7 @@ class Loop:
 
     def close(self) -> None:
         """Release source, sinks and the recorded order; what was written is flushed."""
+        self._tell_stopped("closed")
         self.source.close()
         self.sink.close()
         if self.dead is not None:

@@ -16,6 +16,7 @@ from engine.checkpoint import Arrays, Meta
 from engine.crashpoints import crash_point
 from engine.decision import Decision, Refusal
 from engine.evaluate.metrics import PrequentialMetrics
+from engine.observe.timers import Timers
 from engine.refusals import Refusals
 from engine.witness import Witness
 from streams.event import Event, Label, Malformed, Position, Record
@@ -80,7 +81,8 @@ class Shard:
     witness: remembers experts' weights and a few decisions for the report; None for none. pacer: how many
     labels may be learned per interval of event time, the rest wait for their turn; None for no limit.
     refused: records that could not be used, with the reason, until the loop takes them away. refusals: how
-    many there were for each reason, and the first.
+    many there were for each reason, and the first. timers: how long forecasts and learning take, and how late
+    labels come; nothing depends on them.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class Shard:
         self.counts = Counts()
         self.refused: list[Refusal] = []
         self.refusals = Refusals()
+        self.timers = Timers()
         self.frozen = False
 
     def step(self, record: Record) -> Decision | None:
@@ -139,7 +142,10 @@ class Shard:
     def _forecast(self, event: Event) -> Any:
         """A clock that has gone wrong must not age all that was learned: event time is the earlier of two."""
         time = min(event.time, self.pending.now)
-        return self.model.forecast_one(event.features, id=event.id, time=time)
+        began = self.timers.forecast.begin()
+        forecast = self.model.forecast_one(event.features, id=event.id, time=time)
+        self.timers.forecast.end(began)
+        return forecast
 
     def _await(self, forecast: Any, said: Any, event: Event, own: Placed | None) -> None:
         """The forecast meets its label, where that came with the event or before it, or waits for it."""
@@ -226,11 +232,15 @@ class Shard:
             self.counts.unlearned += 1
         else:
             crash_point("shard.before_learn")
+            began = self.timers.learn.begin()
             try:
                 self.model.learn(forecast, label.label, label.weight)
             except REFUSED as error:
                 return self._refuse(placed.position, item, error)
+            self.timers.learn.end(began)
             self.counts.learned += 1
+            if forecast.time is not None:
+                self.timers.delay.add(label.time - forecast.time)
             if self.pacer is not None:
                 self.pacer.spend(self.pending.now)
             crash_point("shard.learned")
