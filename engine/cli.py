@@ -1,4 +1,4 @@
-"""The command line: `everlearn demo`, `run`, `evaluate`, `checkpoint`, `doctor`, `warmup`.
+"""The command line: `everlearn demo`, `run`, `evaluate`, `checkpoint`, `doctor`, `health`, `warmup`.
 
 What a command needs is imported when it runs, so that `everlearn --help` is quick. What can go wrong ends in
 one line on standard error and exit code 2.
@@ -219,6 +219,24 @@ def doctor(
         ill |= well is False
     if ill:
         raise typer.Exit(2)
+
+
+@app.command()
+def health(
+    url: Annotated[str, typer.Argument(metavar="URL", help="Where a run shows its metrics.")],
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for an answer.")] = 5.0,
+) -> None:
+    """Ask a run whether it is well; exit code 1 if it is not, or does not answer."""
+    from engine.observe.health import ask
+
+    try:
+        well, text = ask(url, timeout)
+    except ValueError as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(2) from None
+    typer.echo(text)
+    if not well:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -73,7 +73,10 @@ class Resumed:
 
 
 class Observer(Protocol):
-    """Is told what happens in a process with one or more loops; every call returns soon and raises nothing."""
+    """Is told what happens in a process with one or more loops; every call returns soon and raises nothing.
+
+    Of a loop it is told in the loop's thread, and `resumed` first.
+    """
 
     def resumed(self, loop: Watched, how: Resumed) -> None:
         """The loop has found where it begins; again where it goes back to a snapshot."""
