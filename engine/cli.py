@@ -1,4 +1,4 @@
-"""The command line: `everlearn demo`, `run`, `evaluate`, `checkpoint`, `doctor`, `health`, `warmup`.
+"""The command line: `everlearn demo`, `run`, `evaluate`, `checkpoint`, `doctor`, `produce`, `health`, `warmup`.
 
 What a command needs is imported when it runs, so that `everlearn --help` is quick. What can go wrong ends in
 one line on standard error and exit code 2.
@@ -219,6 +219,31 @@ def doctor(
         ill |= well is False
     if ill:
         raise typer.Exit(2)
+
+
+@app.command()
+def produce(
+    stream: Annotated[Literal["flights"], typer.Argument(metavar="flights", help="What is written.")],
+    broker: Broker = None,
+    broker_config: Config = None,
+    log: Annotated[Path | None, typer.Option(metavar="FILE", help="An embedded log.")] = None,
+    speed: Annotated[
+        float, typer.Option(metavar="N", help="Seconds of the stream's time in one of the clock's.")
+    ] = 3600.0,
+    whole_year: Annotated[bool, typer.Option("--all", help="All of 2013, not January and February.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="End after so many events.")] = None,
+) -> None:
+    """Write a stream into topics as if it happened now, for `run` to learn from.
+
+    Stopped at any point, the same command goes on.
+    """
+    from engine.produce import produce as replay
+
+    _of_a_broker(broker, broker_config)
+    if not 0 < speed < float("inf"):
+        raise typer.BadParameter(f"{speed} is not above 0", param_hint="--speed")
+    months = range(1, 13) if whole_year else (1, 2)
+    replay(broker, broker_config, log, months=tuple(months), speed=speed, limit=limit, say=typer.echo)
 
 
 @app.command()

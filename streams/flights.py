@@ -305,6 +305,43 @@ def flights(months: Sequence[int] = (1, 2)) -> tuple[list[Event], list[Label]]:
     return events, labels
 
 
+class FlightsLog:
+    """The topics "flights.events" and "flights.labels" of a log, continued where they end.
+
+    times, known: (n,) seconds of each event and label, in the order of their topics. at_event, at_label: how many
+    stand in the topics. Raises StreamError where these hold something else than the beginning of the months.
+    """
+
+    def __init__(self, log: Appendable, months: Sequence[int]) -> None:
+        import numpy as np
+
+        self._log = log
+        self._table = flights_table(months)
+        self._order = self._table.label_order()
+        ids = self._table.ids()
+        self.times = np.asarray(self._table.times())
+        self.known = np.asarray(self._table.label_times())[self._order]
+        self.at_event, self.at_label = log.end_offset(EVENTS), log.end_offset(LABELS)
+        _check_end(log, EVENTS, self.at_event, ids)
+        _check_end(log, LABELS, self.at_label, [ids[row] for row in self._order])
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def write(self, events: int, labels: int) -> None:
+        """Bring the topics to so many events and labels; nothing happens where they hold as many."""
+        if self.at_event < events:
+            found = self._table.events(self.at_event, events)
+            rows = [(e.id, e.time, encode_event(e)) for e in found if isinstance(e, Event)]
+            self._log.append_many(EVENTS, 0, rows, at=self.at_event)
+            self.at_event = events
+        if self.at_label < labels:
+            known = self._table.late_labels(self._order[self.at_label : labels])
+            rows = [(e.id, e.time, encode_label(e)) for e in known if isinstance(e, Label)]
+            self._log.append_many(LABELS, 0, rows, at=self.at_label)
+            self.at_label = labels
+
+
 def write_flights(log: Appendable, months: Sequence[int] = (1, 2), *, batch: int = 8192) -> tuple[int, int]:
     """Write the topics "flights.events" and "flights.labels" in the order of their times.
 
@@ -312,28 +349,13 @@ def write_flights(log: Appendable, months: Sequence[int] = (1, 2), *, batch: int
     Returns how many events and labels were written by this call.
     Raises StreamError where the topics hold something else than the beginning of these months.
     """
-    import numpy as np
-
-    table = flights_table(months)
-    order = table.label_order()
-    ids = table.ids()
-    times, known = np.asarray(table.times()), np.asarray(table.label_times())[order]
-    starts = at_event, at_label = log.end_offset(EVENTS), log.end_offset(LABELS)
-    _check_end(log, EVENTS, at_event, ids)
-    _check_end(log, LABELS, at_label, [ids[row] for row in order])
-    for stop in [*range(batch, len(table), batch), len(table)]:
-        if at_event < stop:
-            events = table.events(at_event, stop)
-            rows = [(e.id, e.time, encode_event(e)) for e in events if isinstance(e, Event)]
-            log.append_many(EVENTS, 0, rows, at=at_event)
-            at_event = stop
-        upto = len(order) if stop == len(table) else int(np.searchsorted(known, times[stop - 1]))
-        if at_label < upto:
-            labels = table.late_labels(order[at_label:upto])
-            rows = [(e.id, e.time, encode_label(e)) for e in labels if isinstance(e, Label)]
-            log.append_many(LABELS, 0, rows, at=at_label)
-            at_label = upto
-    return at_event - starts[0], at_label - starts[1]
+    flights = FlightsLog(log, months)
+    at_event, at_label = flights.at_event, flights.at_label
+    size = len(flights)
+    for stop in [*range(batch, size, batch), size]:
+        upto = size if stop == size else int(flights.known.searchsorted(flights.times[stop - 1]))
+        flights.write(stop, upto)
+    return flights.at_event - at_event, flights.at_label - at_label
 
 
 def _check_end(log: Appendable, topic: str, end: int, ids: Sequence[str]) -> None:
