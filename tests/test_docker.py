@@ -158,7 +158,19 @@ def test_the_kernels_are_compiled_into_the_image_and_the_demo_is_what_it_runs() 
     assert json.loads(dict(found)["ENTRYPOINT"]) == ["everlearn"]
     assert json.loads(dict(found)["CMD"]) == ["demo"]
     assert sum(name == "FROM" for name, _ in found) == 2
-    assert "HEALTHCHECK" not in dict(found)
+
+
+def test_the_image_asks_a_run_for_its_health_where_an_address_is_given() -> None:
+    (check,) = [rest for name, rest in instructions() if name == "HEALTHCHECK"]
+    command = check.split(" CMD ")[1]
+    asked = command.replace("everlearn health", "echo asked")
+    for url, expected in {"": "", "http://127.0.0.1:9464": "asked http://127.0.0.1:9464\n"}.items():
+        done = subprocess.run(
+            ["/bin/sh", "-c", asked],
+            env={**os.environ, "EVERLEARN_HEALTH_URL": url},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert done.stdout == expected
 
 
 def test_kernels_of_the_image_are_kept_under_its_cpu_and_not_that_of_the_machine_that_built_it() -> None:
