@@ -137,7 +137,7 @@ def test_every_metric_and_label_that_is_asked_for_exists(expression: str) -> Non
 
 def test_the_dashboard_shows_what_there_is_to_see() -> None:
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
-    places = set()
+    places: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
         at = panel["gridPos"]
         assert 0 <= at["x"] < at["x"] + at["w"] <= 24

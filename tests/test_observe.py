@@ -26,7 +26,8 @@ from engine.observe.health import Health, ask
 from engine.observe.metrics import Metrics
 from engine.observe.observing import observing
 from engine.observe.server import CannotListen, Server
-from engine.run import Loop, Shard
+from engine.run import Loop
+from engine.shard import Shard
 from streams.clock import ManualClock
 from streams.codecs import encode_event, encode_label
 from streams.event import Event, Label, TopicPartition

@@ -15,7 +15,8 @@ from engine.decision import Refusal
 from engine.evaluate.metrics import PrequentialMetrics
 from engine.observe import Resumed
 from engine.observe.logs import KEYS, Logs, wording
-from engine.run import Loop, Shard
+from engine.run import Loop
+from engine.shard import Shard
 from streams.clock import ManualClock
 from streams.event import Event, Label, Malformed, Position, Record, TopicPartition
 from streams.replay import ListSink, ListSource

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from engine.decision import Refusal
     from engine.evaluate.latency import Latency
     from engine.observe.timers import Timers
-    from engine.run import Shard
+    from engine.shard import Shard
     from streams.event import Record, TopicPartition
     from streams.protocols import Source
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Values: TypeAlias = dict[tuple[str, ...], Any]
 """Label values → number, (sum, count), or a histogram."""
 
+_OF_SOME_JOINS = {"everlearn_waiting_forecasts_bytes": "used_bytes", "everlearn_paced_labels": "queued"}
 _LAG_REST = 60.0  # seconds without a further question to a log that did not answer
 
 
@@ -177,7 +178,7 @@ def _sums(loop: Watched) -> dict[tuple[str, ...], float]:
         ("everlearn_answered_events",): counts.answered,
         ("everlearn_labels",): counts.labels,
         ("everlearn_learned_labels",): counts.learned,
-        ("everlearn_unlearned_labels",): getattr(counts, "unlearned", 0),
+        ("everlearn_unlearned_labels",): counts.unlearned,
         ("everlearn_drifts",): shard.metrics.drifts,
     }
     for outcome, n in msgspec.structs.asdict(shard.pending.counts).items():
@@ -203,6 +204,9 @@ def _gauges(loop: Watched) -> dict[str, Values]:
         "everlearn_held_labels": {(): shard.pending.held},
         "everlearn_expert_weight": {(name,): w for name, w in shard.model.expert_weights().items()},
     }
+    for family, attribute in _OF_SOME_JOINS.items():
+        if (value := getattr(shard.pending, attribute, None)) is not None:
+            found[family] = {(): value}
     return found
 
 
