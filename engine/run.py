@@ -130,7 +130,7 @@ class Loop:
         Raises CheckpointError where no snapshot is whole or the latest is of another configuration, LogChanged
         where a log no longer holds what was read from it.
         """
-        snapshot = None
+        snapshot, again = None, 0
         recorded: Sequence[Entry] = ()
         if self.store is not None and self.order is not None:
             generation = self.store.claim()
@@ -141,11 +141,13 @@ class Loop:
         self.start(snapshot, recorded)
         if snapshot is not None:
             _same(self.config, snapshot.meta["config"], str(snapshot.path))
+            given = self.sink.cursor()
             self.sink.rewind(snapshot.meta["cursor"])
+            again = max(given - snapshot.meta["cursor"], 0)
             if self.dead is not None and snapshot.meta["dead_cursor"] is not None:
                 self.dead.rewind(snapshot.meta["dead_cursor"])
             self.finished = snapshot.meta["finished"]
-        self._tell_resumed(snapshot)
+        self._tell_resumed(snapshot, again)
         if self._record_order() or recorded or snapshot is None:
             self.finished = False  # more has come; its order is settled before an answer leaves
             self.snapshot()
@@ -173,13 +175,13 @@ class Loop:
             stages = [_offsets(stage) for stage in meta.get("stages", [])]
             self.source.follow([*stages, *(entry.ends for entry in recorded if isinstance(entry, Stage))])
 
-    def _tell_resumed(self, snapshot: Snapshot | None) -> None:
+    def _tell_resumed(self, snapshot: Snapshot | None, again: int) -> None:
         kept = None
         if snapshot is not None:
             path, size = snapshot.path, snapshot.path.stat().st_size
             kept = Kept(path, snapshot.generation, snapshot.sequence, size)
         self._at_work = True
-        self.observer.resumed(self, Resumed(entry=kept, notes=tuple(self.notes)))
+        self.observer.resumed(self, Resumed(entry=kept, again=again, notes=tuple(self.notes)))
 
     def _tell_stopped(self, reason: str) -> None:
         if self._at_work:

@@ -153,7 +153,7 @@ def test_the_dashboard_shows_what_there_is_to_see() -> None:
     shown = set(METRIC.findall(" ".join(target["expr"] for panel in PANELS for target in panel["targets"])))
     for name in ("events", "lag_records", "answer_seconds", "log_loss", "label_delay_seconds", "expert_weight",
                  "waiting_forecasts", "snapshot_age_seconds", "snapshot_bytes", "refused_records", "rebalances",
-                 "replayed_records", "join", "drifts"):  # fmt: skip
+                 "replayed_events", "join", "drifts"):  # fmt: skip
         assert any(metric.startswith(f"everlearn_{name}") or metric == f"everlearn_answered_{name}_total"
                    for metric in shown), name  # fmt: skip
 

@@ -20,9 +20,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from engine.checkpoint import CheckpointStore
 from engine.evaluate.metrics import PrequentialMetrics
-from engine.observe import Resumed, Silent
+from engine.observe import Resumed, Several, Silent
 from engine.observe.families import FAMILIES, OF_THE_PROCESS, labels_of, sample_names
 from engine.observe.health import Health, ask
+from engine.observe.logs import Logs
 from engine.observe.metrics import Metrics
 from engine.observe.observing import observing
 from engine.observe.server import CannotListen, Server
@@ -31,6 +32,7 @@ from engine.shard import Shard
 from streams.clock import ManualClock
 from streams.codecs import encode_event, encode_label
 from streams.event import Event, Label, TopicPartition
+from streams.join import PendingForecasts
 from streams.log import EmbeddedLog, LogSink
 from streams.log_source import LogSource
 from streams.merge import MergedSource
@@ -226,19 +228,40 @@ def stop_after(n: int) -> Any:
     return lambda: next(left, None) is None
 
 
-def test_records_that_an_earlier_process_had_taken_are_counted_as_replayed(log: EmbeddedLog) -> None:
-    metrics = Metrics()
-    source = MergedSource(LogSource(log, ["e", "l"], start="beginning", bounded=True))
-    loop = Loop(Shard(PlainLearner(), PrequentialMetrics()), source, LogSink(log, "f"))
-    metrics.resumed(loop, Resumed(entry=None, reached={TopicPartition("e", 0): 30}))
-    while records := source.poll(50):
-        metrics.turned(loop, records)
-    metrics.stopped(loop, "finished")
+def test_events_that_a_killed_process_had_answered_after_its_snapshot_are_counted_as_replayed(
+    log: EmbeddedLog, tmp_path: Path
+) -> None:
+    killed = make_loop(log, tmp_path / "s", every_seconds=1e9)
+    killed.resume()
+    for _ in range(4):
+        killed.turn()
+    killed.sink.flush()  # answers are out, and no snapshot knows of them
+    given = killed.shard.counts.answered
+    assert given > 0
+    metrics, out = Metrics(), io.StringIO()
+    loop = make_loop(log, tmp_path / "s", observer=Several(metrics, Logs(stream=out)))
+    loop.resume()
+    loop.turn()
+    metrics.stopped(loop, "stopped")
     found = samples(metrics.text().decode())
-    assert of_shard(found, "everlearn_replayed_records_total", topic="e", partition="0") == 30
-    assert [key for key in found if key[0] == "everlearn_replayed_records_total"] == [
-        ("everlearn_replayed_records_total", (("partition", "0"), ("shard", "0"), ("topic", "e")))
-    ]
+    assert of_shard(found, "everlearn_replayed_events_total") == loop.shard.counts.answered < given
+    loop.run()
+    found = samples(metrics.text().decode())
+    assert of_shard(found, "everlearn_replayed_events_total") == given
+    assert json.loads(out.getvalue().splitlines()[0])["again"] == given
+
+
+def test_what_the_join_says_of_bytes_and_pacing_is_shown() -> None:
+    class Pending(PendingForecasts[Any]):
+        used_bytes = 4096
+        queued = 3
+
+    metrics = Metrics()
+    loop = Loop(Shard(PlainLearner(), PrequentialMetrics(), Pending()), ListSource([]), ListSink())
+    metrics.resumed(loop, Resumed(entry=None))
+    found = samples(metrics.text().decode())
+    assert of_shard(found, "everlearn_waiting_forecasts_bytes") == 4096
+    assert of_shard(found, "everlearn_paced_labels") == 3
 
 
 def test_lag_is_what_the_log_holds_beyond_the_loop_and_is_asked_for_once_in_a_while(log: EmbeddedLog) -> None:

@@ -8,7 +8,7 @@ read from it, at most a few times a second, so that an event costs next to nothi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -63,12 +63,12 @@ class Saved:
 class Resumed:
     """Where a run begins.
 
-    entry: the snapshot it goes on from; None for a first run. reached: where an earlier process is known to have
-    been, as offsets: records below them are taken again. notes: what is worth saying about it.
+    entry: the snapshot it goes on from; None for a first run. again: answers that were given after it and will be
+    given once more. notes: what is worth saying about it.
     """
 
     entry: Entry | None
-    reached: Mapping[TopicPartition, int] = field(default_factory=dict)
+    again: int = 0
     notes: Sequence[str] = ()
 
 

@@ -34,16 +34,15 @@ _DELAYS = (
 
 FAMILIES: tuple[Family, ...] = (
     Family("everlearn_records", "counter", "Records taken from the log.", _PLACE),
-    Family(
-        "everlearn_replayed_records",
-        "counter",
-        "Records taken again after a resume: an earlier process had been past them.",
-        _PLACE,
-    ),
     Family("everlearn_next_offset", "gauge", "Offset of the record that comes next.", _PLACE),
     Family("everlearn_lag_records", "gauge", "Records in the log that are not taken yet.", _PLACE),
     Family("everlearn_events", "counter", "Events read."),
     Family("everlearn_answered_events", "counter", "Events that were answered with a forecast."),
+    Family(
+        "everlearn_replayed_events",
+        "counter",
+        "Events answered once more after a resume: they had been answered after the snapshot.",
+    ),
     Family("everlearn_labels", "counter", "Labels read from a topic of their own."),
     Family(
         "everlearn_learned_labels", "counter", "Labels that were learned, those within events among them."

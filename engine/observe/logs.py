@@ -92,7 +92,9 @@ class Logs:
             self._line("info", "started", loop, positions=at)
         else:
             which = {"generation": how.entry.generation, "sequence": how.entry.sequence}
-            self._line("info", "resumed", loop, **which, snapshot=how.entry.path.name, positions=at)
+            self._line(
+                "info", "resumed", loop, **which, snapshot=how.entry.path.name, again=how.again, positions=at
+            )
         for note in how.notes:
             self._line("warning", "note", loop, note=note)
 

@@ -58,7 +58,7 @@ class Metrics:
     # -- being told ---------------------------------------------------------------------------------
 
     def resumed(self, loop: Watched, how: Resumed) -> None:
-        """Counters go on from here; records that an earlier process had taken are counted as replayed."""
+        """Counters go on from here; answers that had been given before are counted as replayed."""
         tally = self._of(loop)
         tally.begin(loop, how)
         tally.read(loop, self._lag_every)

@@ -61,8 +61,7 @@ class Tally:
         self.saving = Latency()
         self.reading = Reading(float("-inf"), {})
         self._records: dict[tuple[str, int], int] = {}
-        self._replayed: dict[tuple[str, int], int] = {}
-        self._reached: dict[tuple[str, int], int] = {}
+        self._replayed, self._again, self._answered = 0, 0, 0
         self._rising: dict[tuple[str, ...], _Rising] = {}
         self._event_time: float | None = None
         self._behind: float | None = None  # the wall clock minus it; None: not read yet
@@ -73,7 +72,8 @@ class Tally:
 
     def begin(self, loop: Watched, how: Resumed) -> None:
         """The loop stands where its snapshot says: sums are counted from there."""
-        self._reached = {(topic, number): end for (topic, number), end in how.reached.items()}
+        self._replayed += self._repeated(loop)
+        self._again, self._answered = how.again, loop.shard.counts.answered
         self.rebase(loop)
         if how.entry is not None:
             written = how.entry.path.stat().st_mtime if how.entry.path.exists() else self._clock.time()
@@ -94,17 +94,19 @@ class Tally:
 
     def take(self, records: Sequence[Record]) -> None:
         """Count records by partition."""
-        counts, reached = self._records, self._reached
+        counts = self._records
         for record in records:
-            topic, number, offset = record.position
+            topic, number, _ = record.position
             place = topic, number
             counts[place] = counts.get(place, 0) + 1
-            if reached and offset < reached.get(place, 0):
-                self._replayed[place] = self._replayed.get(place, 0) + 1
         for record in reversed(records):
             if not isinstance(record.item, Malformed):
                 self._event_time, self._behind = record.item.time, None
                 break
+
+    def _repeated(self, loop: Watched) -> int:
+        """Answers since the last resume that had been given before it."""
+        return min(max(loop.shard.counts.answered - self._answered, 0), self._again)
 
     def read(self, loop: Watched, lag_every: float | None) -> None:
         """Take a reading; lag_every: seconds between questions to the log where it ends, None for no question."""
@@ -113,7 +115,7 @@ class Tally:
             self._ask(loop, now, lag_every)
         values: dict[str, Values] = {
             "everlearn_records": _places(self._records),
-            "everlearn_replayed_records": _places(self._replayed),
+            "everlearn_replayed_events": {(): self._replayed + self._repeated(loop)},
             "everlearn_next_offset": _places(loop.positions),
             "everlearn_lag_records": _places(self._lag),
             "everlearn_refused_records": {(kind,): n for kind, n in self.refused.items()},
