@@ -30,7 +30,8 @@ from engine.observe.server import CannotListen, Server
 from engine.run import Loop
 from engine.shard import Shard
 from streams.clock import ManualClock
-from streams.codecs import encode_event, encode_label
+from streams.codecs import decode, encode_event, encode_label
+from streams.errors import BrokerUnavailable
 from streams.event import Event, Label, TopicPartition
 from streams.join import PendingForecasts
 from streams.log import EmbeddedLog, LogSink
@@ -264,6 +265,19 @@ def test_what_the_join_says_of_bytes_and_pacing_is_shown() -> None:
     assert of_shard(found, "everlearn_paced_labels") == 3
 
 
+def test_decoding_is_measured_where_the_source_decodes_by_the_loops_timers(log: EmbeddedLog) -> None:
+    shard, metrics = Shard(PlainLearner(), PrequentialMetrics()), Metrics()
+    measured = shard.timers.decoding(decode)
+    source = LogSource(log, ["e"], start="beginning", bounded=True, decoders={"e": measured})
+    loop = Loop(shard, source, ListSink(), observer=metrics)
+    assert loop.run()
+    found = samples(metrics.text().decode())
+    count = of_shard(found, "everlearn_decode_seconds_count")
+    assert count - 16 < loop.records <= count
+    assert of_shard(found, "everlearn_decode_seconds_sum") > 0.0
+    assert shard.counts.malformed == 1
+
+
 def test_lag_is_what_the_log_holds_beyond_the_loop_and_is_asked_for_once_in_a_while(log: EmbeddedLog) -> None:
     clock = ManualClock()
     metrics = Metrics(clock=clock, every=1.0, lag_every=5.0)
@@ -285,8 +299,6 @@ def test_lag_is_what_the_log_holds_beyond_the_loop_and_is_asked_for_once_in_a_wh
 
 
 def test_a_log_that_does_not_answer_is_not_asked_again_soon_and_shows_no_lag(log: EmbeddedLog) -> None:
-    from streams.errors import BrokerUnavailable
-
     clock = ManualClock()
     metrics = Metrics(clock=clock, every=1.0, lag_every=5.0)
     source = LogSource(log, ["e"], start="beginning")
@@ -294,7 +306,7 @@ def test_a_log_that_does_not_answer_is_not_asked_again_soon_and_shows_no_lag(log
 
     def silent() -> dict[TopicPartition, int]:
         asked.append(clock.monotonic())
-        raise BrokerUnavailable("no broker answers")
+        raise BrokerUnavailable("no broker answers")  # or whatever else a client raises
 
     source.latest_offsets = silent  # type: ignore[method-assign]
     loop = Loop(

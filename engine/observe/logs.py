@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
 
 import structlog
@@ -70,6 +70,7 @@ class Logs:
             processors=[
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
+                _ordered,
                 last,
             ],
             wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
@@ -184,6 +185,11 @@ class Logs:
     ) -> None:
         at = {"shard": shard, "topic": topic, "partition": partition, "offset": offset, "version": version}
         getattr(self._write, level)(event, **at, **more)
+
+
+def _ordered(logger: Any, method: str, line: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """What every line has comes first."""
+    return {name: line[name] for name in KEYS} | {name: v for name, v in line.items() if name not in KEYS}
 
 
 def wording(reason: str) -> str:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import msgspec
 
 from engine.evaluate.latency import Latency
-from streams.errors import StreamError
 from streams.event import Event, Label, Malformed, Record, TopicPartition
 from streams.protocols import Clock
 
@@ -147,7 +146,7 @@ class Tally:
             return
         try:
             ends = latest()
-        except StreamError:
+        except Exception:  # whatever it is: a run does not end because its lag cannot be told
             self._lag_next = now + max(every, _LAG_REST)
             return
         at = loop.positions
