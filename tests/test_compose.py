@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from typer.main import get_command
@@ -16,6 +17,7 @@ from engine.cli import app
 from engine.demo import FORECASTS, KEYS
 from engine.observe.families import FAMILIES, labels_of, sample_names
 from streams.flights import EVENTS, LABELS
+from streams.label_report import JoinCounts
 
 DOCKER = Path(__file__).resolve().parent.parent / "docker"
 COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text(encoding="utf-8"))
@@ -163,6 +165,8 @@ def test_the_page_on_operating_names_every_metric_and_alert() -> None:
         name = family.name + ("_total" if family.kind == "counter" else "")
         labels = ", ".join(f"`{label}`" for label in labels_of(family)) or "–"
         assert f"| `{name}` | {family.kind} | {labels} | {family.help} |" in OPERATING
+    for outcome in msgspec.structs.fields(JoinCounts):
+        assert f"`{outcome.name}`" in OPERATING
     for rule in RULES:
         assert f"| {rule['alert']} |" in OPERATING
     for name in METRIC.findall(OPERATING):

@@ -33,7 +33,6 @@ from streams.clock import ManualClock
 from streams.codecs import decode, encode_event, encode_label
 from streams.errors import BrokerUnavailable
 from streams.event import Event, Label, TopicPartition
-from streams.join import PendingForecasts
 from streams.log import EmbeddedLog, LogSink
 from streams.log_source import LogSource
 from streams.merge import MergedSource
@@ -109,6 +108,8 @@ def test_metrics_over_http_are_the_loops_own_counts(log: EmbeddedLog, tmp_path: 
         "everlearn_model_version": counts.learned,
         "everlearn_waiting_forecasts": len(loop.shard.pending),
         "everlearn_held_labels": loop.shard.pending.held,
+        "everlearn_paced_labels": loop.shard.pending.queued,
+        "everlearn_waiting_forecasts_bytes": loop.shard.pending.used_bytes,
         "everlearn_label_delay_seconds_count": counts.learned,
         "everlearn_label_delay_seconds_sum": 60.0 * counts.learned,
         "everlearn_answer_seconds_count": counts.answered,
@@ -250,19 +251,6 @@ def test_events_that_a_killed_process_had_answered_after_its_snapshot_are_counte
     found = samples(metrics.text().decode())
     assert of_shard(found, "everlearn_replayed_events_total") == given
     assert json.loads(out.getvalue().splitlines()[0])["again"] == given
-
-
-def test_what_the_join_says_of_bytes_and_pacing_is_shown() -> None:
-    class Pending(PendingForecasts[Any]):
-        used_bytes = 4096
-        queued = 3
-
-    metrics = Metrics()
-    loop = Loop(Shard(PlainLearner(), PrequentialMetrics(), Pending()), ListSource([]), ListSink())
-    metrics.resumed(loop, Resumed(entry=None))
-    found = samples(metrics.text().decode())
-    assert of_shard(found, "everlearn_waiting_forecasts_bytes") == 4096
-    assert of_shard(found, "everlearn_paced_labels") == 3
 
 
 def test_decoding_is_measured_where_the_source_decodes_by_the_loops_timers(log: EmbeddedLog) -> None:

@@ -282,6 +282,7 @@ class PrequentialMetrics:
         """Sums over all labels so far, at no cost: `weight`, and weighted `log_loss` and `errors` (answers that
         were wrong), or `absolute_error` and `squared_error`. The difference of two is a window's.
         """
+        self.catch_up()
         if self.task == "regression":
             return {
                 "weight": self._weight,
@@ -294,6 +295,7 @@ class PrequentialMetrics:
     @property
     def drifts(self) -> int:
         """How many drifts were found so far."""
+        self.catch_up()
         return self._drift.count
 
     def result(self) -> dict[str, Any]:

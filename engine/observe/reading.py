@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 Values: TypeAlias = dict[tuple[str, ...], Any]
 """Label values → number, (sum, count), or a histogram."""
 
-_OF_SOME_JOINS = {"everlearn_waiting_forecasts_bytes": "used_bytes", "everlearn_paced_labels": "queued"}
 _LAG_REST = 60.0  # seconds without a further question to a log that did not answer
 
 
@@ -202,12 +201,11 @@ def _gauges(loop: Watched) -> dict[str, Values]:
     found: dict[str, Values] = {
         "everlearn_model_version": {(): shard.counts.learned},
         "everlearn_waiting_forecasts": {(): len(shard.pending)},
+        "everlearn_waiting_forecasts_bytes": {(): shard.pending.used_bytes},
+        "everlearn_paced_labels": {(): shard.pending.queued},
         "everlearn_held_labels": {(): shard.pending.held},
         "everlearn_expert_weight": {(name,): w for name, w in shard.model.expert_weights().items()},
     }
-    for family, attribute in _OF_SOME_JOINS.items():
-        if (value := getattr(shard.pending, attribute, None)) is not None:
-            found[family] = {(): value}
     return found
 
 
