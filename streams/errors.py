@@ -31,6 +31,14 @@ class BrokerConfigError(StreamError, ValueError):
     """A setting for connections to a broker that is unknown or cannot be used."""
 
 
+class RegistryUnavailable(StreamError, ConnectionError):
+    """A schema registry that gives no schema: it cannot be reached, refuses the login or is none."""
+
+
+class MissingExtra(StreamError, ImportError):
+    """A package that is not installed because its extra was not asked for."""
+
+
 class MessageTooLarge(StreamError, ValueError):
     """A message above what the client or the broker takes."""
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from streams.codecs import encode_json
+from streams.codecs import Encode, encode_json
 from streams.errors import LogDamaged, LogFull, PositionLost
 from streams.event import Headers, TopicPartition
 
@@ -267,7 +267,7 @@ class LogSink:
     """Writes forecasts to one partition of an embedded log; the cursor is the next offset.
 
     Messages wait in memory and go to the file in one transaction at `flush`, or when `buffer` of them wait.
-    log: where to write; it stays open when the sink is closed.
+    log: where to write; it stays open when the sink is closed. encode: how a message becomes bytes.
 
     >>> import tempfile, os
     >>> log = EmbeddedLog(os.path.join(tempfile.mkdtemp(), "log.db"))
@@ -281,10 +281,19 @@ class LogSink:
     >>> log.close()
     """
 
-    def __init__(self, log: EmbeddedLog, topic: str, partition: int = 0, *, buffer: int = 4096) -> None:
+    def __init__(
+        self,
+        log: EmbeddedLog,
+        topic: str,
+        partition: int = 0,
+        *,
+        buffer: int = 4096,
+        encode: Encode = encode_json,
+    ) -> None:
         if buffer < 1:
             raise ValueError(f"buffer is {buffer}; expected at least 1 message")
         self._log, self._topic, self._partition, self._buffer = log, topic, partition, buffer
+        self._encode = encode
         self._end = log.end_offset(topic, partition)
         self._waiting: list[tuple[str, float, bytes]] = []
 
@@ -295,7 +304,7 @@ class LogSink:
         """
         time = value.get("time")
         seconds = float(time) if isinstance(time, int | float) and math.isfinite(time) else 0.0
-        self._waiting.append((key, seconds, encode_json(value)))
+        self._waiting.append((key, seconds, self._encode(value)))
         if len(self._waiting) >= self._buffer:
             self.flush()
 

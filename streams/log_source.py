@@ -95,6 +95,7 @@ class LogSource:
 
     def _read(self, max_records: int) -> list[Record]:
         found: list[Record] = []
+        read: dict[TopicPartition, int] = {}  # moves on when all of it could be decoded
         partitions = [partition for partition in self._next if partition not in self._paused]
         for turn in range(len(partitions)):
             topic, number = partition = partitions[(self._turn + turn) % len(partitions)]
@@ -103,20 +104,30 @@ class LogSource:
                 room = min(room, self._ends[partition] - start)
             if room <= 0:
                 continue
-            rows = self._log.read_values(topic, number, start, room)
-            if rows and rows[0][0] != start:
+            records = self._records(topic, number, start, room)
+            if records and records[0].position.offset != start:
                 raise PositionLost(
                     f"{self._log.path}: topic {topic!r} partition {number} has nothing at {start}, its next "
-                    f"record is {rows[0][0]}; what stood between was dropped. Start from 'beginning' or 'end'"
+                    f"record is {records[0].position.offset}; what stood between was dropped. "
+                    "Start from 'beginning' or 'end'"
                 )
-            if rows:
-                self._next[partition] = rows[-1][0] + 1
-                read = self._decoders.get(topic, decode)
-                found += [
-                    Record(Position(topic, number, offset), read(value), value) for offset, value in rows
-                ]
+            if records:
+                read[partition] = records[-1].position.offset + 1
+                found += records
+        self._next.update(read)
         self._turn += 1
         return found
+
+    def _records(self, topic: str, number: int, start: int, limit: int) -> list[Record]:
+        read = self._decoders.get(topic)
+        if read is None:
+            rows = self._log.read_values(topic, number, start, limit)
+            return [Record(Position(topic, number, offset), decode(value), value) for offset, value in rows]
+        keyed = ((row, row.key.encode()) for row in self._log.read(topic, number, start, limit))
+        return [
+            Record(Position(topic, number, row.offset), read(row.value, key, row.time), row.value, key)
+            for row, key in keyed
+        ]
 
     def _look_for_partitions(self) -> None:
         for partition in self._bounds(self._log.end_offsets()):

@@ -14,9 +14,11 @@ class Decode(Protocol):
     def __call__(
         self, raw: bytes, key: bytes | None = None, timestamp: float | None = None
     ) -> Event | Label | Malformed:
-        """What the bytes hold; never raises: what cannot be read comes back as Malformed with the reason.
+        """What the bytes hold; what cannot be read comes back as Malformed with the reason.
 
         key: the message's. timestamp: when the log took it, in seconds since 1970-01-01 UTC, where it says so.
+        No message makes it raise. RegistryUnavailable says that what it needs for any message is not there; a
+        source lets it pass and stays in front of all that the poll would have delivered.
         """
 
 
