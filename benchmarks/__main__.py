@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 
-NAMES = ("startup", "elec2", "flights", "depth", "crashes")
+NAMES = ("startup", "elec2", "flights", "depth", "crashes", "decode", "fuzz")
 
 
 def main() -> None:

@@ -100,7 +100,8 @@ def test_a_topic_of_labels() -> None:
     assert read(message, fields) == Label(id="o-1", time=1_357_034_400.0, label=False)
     assert read({**message, "w": 2}, fields) == Label(id="o-1", time=1_357_034_400.0, label=False, weight=2.0)
     assert reason({"order": {"no": "o-1"}, "known": "2013-01-01"}, fields) == (
-        "'order.paid' (the label) is absent; expected a finite number, bool or text"
+        "'order.paid' (the label) is absent; "
+        "expected a finite number (an integer of at most 64 bits), bool or text"
     )
 
 
@@ -169,8 +170,9 @@ def test_times_in_every_unit(unit: Any, value: Any, seconds: float) -> None:
         ({}, {"x": [[1], [2, 3]]}, "'x' holds arrays of different lengths; expected one length"),
         ({}, {"x": [{"y": 1}]}, "'x' is an array that holds an object"),
         ({}, {"x": {"y": 1}, "x.y": 2}, "two fields are called 'x.y', one of them inside an object"),
-        ({"target": "y"}, {"y": [1]}, "'y' (the target) is an array; expected a finite number, bool or text"),
+        ({"target": "y"}, {"y": [1]}, "'y' (the target) is an array; expected a finite number (an"),
         ({"target": "y"}, {"y": 10**400}, "'y' (the target) is 1000"),
+        ({"target": "y"}, {"y": 2**63}, "'y' (the target) is 9223372036854775808; expected a finite number (an"),
         ({"target": "y"}, {"y": "l" * 1025}, "'y' (the target) has 1,025 characters"),
         ({"weight": "w"}, {"w": -1}, "'w' (the weight) is -1; expected a finite number of 0 or more"),
         ({"weight": "w"}, {"w": "2"}, "'w' (the weight) is '2'; expected a finite number"),

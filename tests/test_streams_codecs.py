@@ -98,6 +98,10 @@ def test_numpy_scalars_travel_as_plain_numbers() -> None:
         (b'{"id":"a","time":1}', "neither features nor a label"),
         (b'{"id":"a","time":1,"label":null}', "neither features nor a label"),
         (b'{"id":"a","time":1,"label":[1]}', "label is a JSON array"),
+        (
+            b'{"id":"a","time":1,"label":9223372036854775808}',
+            "label is 9223372036854775808; expected an integer",
+        ),
         (b'{"id":"a","time":1,"label":1,"weight":-1}', "weight is -1; expected a finite number"),
         (b"[" * 100_000, "JSON"),
     ],
@@ -133,6 +137,15 @@ def test_ids_and_labels_longer_than_an_answer_could_repeat_are_refused_both_ways
         assert found.error.startswith(f"{field} has 1,025 characters; expected at most 1,024")
         with pytest.raises(ValueError, match=f"{field} has 1,025 characters"):
             encode_label(Label(**{"id": "a", "time": 1.0, "label": 1, field: long}))
+
+
+def test_a_label_that_no_other_format_could_hold_is_not_written() -> None:
+    least = Label(id="a", time=1.0, label=-(2**63))
+    assert decode(encode_label(least)) == least
+    with pytest.raises(
+        ValueError, match="label is 9223372036854775808 for id 'a'; expected an integer of 64"
+    ):
+        encode_label(Label(id="a", time=1.0, label=2**63))
 
 
 def test_an_array_as_a_feature_is_refused_with_its_type() -> None:

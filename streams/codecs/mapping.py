@@ -10,7 +10,18 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from streams.codecs.fields import KEY, SCALES, TIMESTAMP, FieldMap
-from streams.codecs.message import BROKEN, LONGEST, Parse, Scalar, Unreadable, is_number, kind, shown
+from streams.codecs.message import (
+    BROKEN,
+    LEAST,
+    LONGEST,
+    MOST,
+    Parse,
+    Scalar,
+    Unreadable,
+    is_number,
+    kind,
+    shown,
+)
 from streams.event import Event, Label, LabelValue, Malformed
 from streams.protocols import Decode
 
@@ -204,7 +215,7 @@ class _Layout:
             if len(value) > LONGEST:
                 raise Unreadable(self._long(str(name), role, value))
             return value
-        if isinstance(value, bool) or is_number(value):
+        if isinstance(value, bool) or (is_number(value) and (type(value) is float or LEAST <= value <= MOST)):
             return value  # type: ignore[no-any-return]  # a bool, int or float
         raise Unreadable(f"{shown(name)} (the {role}) is {_found(value)}; expected {_OUTCOME}")
 
@@ -272,7 +283,7 @@ class _Layout:
         )
 
 
-_OUTCOME = "a finite number, bool or text"
+_OUTCOME = "a finite number (an integer of at most 64 bits), bool or text"
 
 
 def _at(found: Any, path: str) -> Any:

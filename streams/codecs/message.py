@@ -7,7 +7,7 @@ An event is an object with `features`; a label is one with `id` and `label` but 
 
 NaN and infinity count as null, which is a missing value. Fields that are not known are ignored, so that
 producers may add theirs. An id and the text of a label have at most LONGEST characters, because each answer
-repeats them.
+repeats them; a label that is an integer has 64 bits.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import msgspec
 from streams.event import Event, Label, LabelValue
 
 LONGEST = 1024  # characters of an id, or of a label that is text
+LEAST, MOST = -(2**63), 2**63 - 1  # of a label that is an integer: what any format can hold
 
 Scalar: TypeAlias = bool | int | float | str | None
 Encode: TypeAlias = Callable[[Any], bytes]
@@ -42,7 +43,13 @@ class Wire(msgspec.Struct):
     id: Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST)]
     time: float
     features: dict[str, Scalar] | msgspec.UnsetType = msgspec.UNSET
-    label: bool | int | float | Annotated[str, msgspec.Meta(max_length=LONGEST)] | None = None
+    label: (
+        bool
+        | Annotated[int, msgspec.Meta(ge=LEAST, le=MOST)]
+        | float
+        | Annotated[str, msgspec.Meta(max_length=LONGEST)]
+        | None
+    ) = None
     weight: Annotated[float, msgspec.Meta(ge=0.0)] = 1.0
 
 
@@ -95,6 +102,8 @@ def check(id: str, time: float, label: LabelValue | None, weight: float) -> None
         raise ValueError(f"weight is {weight} for id {id!r}; expected a finite number of 0 or more")
     if isinstance(label, str) and len(label) > LONGEST:
         raise ValueError(too_long("label", label))
+    if isinstance(label, int) and not LEAST <= label <= MOST:
+        raise ValueError(f"label is {shown(label)} for id {id!r}; expected an integer of 64 bits, or a float")
     if isinstance(label, float) and not math.isfinite(label):
         raise ValueError(f"label is {label} for id {id!r}; expected a finite number, bool or string")
 
@@ -125,6 +134,8 @@ def reason(found: Any, form: str, error: Exception) -> str:
         return f"label is a {form} {kind(label)}; expected a number, bool or string"
     if isinstance(label, str) and len(label) > LONGEST:
         return too_long("label", label)
+    if isinstance(label, int) and not LEAST <= label <= MOST:
+        return f"label is {shown(label)}; expected an integer of 64 bits, another number, bool or string"
     if not is_number(weight) or weight < 0.0:
         return f"weight is {_shown(found, 'weight')}; expected a finite number of 0 or more"
     return f"unreadable: {error}"
