@@ -14,7 +14,8 @@ class FakeRegistry:
     """schemas: number → answer. subjects: (subject, version) → answer. asked: the paths, in order.
 
     authorization: the header that is expected; None lets everyone in. failing: how many of the next answers
-    are status 503. status, body: what is answered to everything, where set.
+    are status 503. broken: the number of a schema for which they always are. fixed: status and body of every
+    answer, where set.
     """
 
     def __init__(self) -> None:
@@ -23,6 +24,7 @@ class FakeRegistry:
         self.asked: list[str] = []
         self.authorization: str | None = None
         self.failing = 0
+        self.broken: int | None = None
         self.fixed: tuple[int, bytes] | None = None
         self.url = ""
 
@@ -32,8 +34,8 @@ class FakeRegistry:
 
     def reply(self, path: str, authorization: str | None) -> tuple[int, bytes]:
         self.asked.append(path)
-        if self.failing:
-            self.failing -= 1
+        if self.failing or path == f"/schemas/ids/{self.broken}":
+            self.failing = max(0, self.failing - 1)
             return 503, b"later"
         if self.fixed is not None:
             return self.fixed

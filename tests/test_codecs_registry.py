@@ -17,14 +17,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.checkpoint import CheckpointStore
+from engine.evaluate.metrics import PrequentialMetrics
+from engine.run import Loop
+from engine.shard import Shard
 from streams.clock import ManualClock
 from streams.codecs import FieldMap, SchemaRegistry, decoder_for
 from streams.codecs.message import Unreadable
 from streams.codecs.registry import ASK_AGAIN
 from streams.errors import MissingExtra, RegistryUnavailable, StreamError
 from streams.event import Event, Label, Malformed
-from streams.log import EmbeddedLog
+from streams.log import EmbeddedLog, LogSink
 from streams.log_source import LogSource
+from tests.plain_learner import PlainLearner
 from tests.schema_registry import FakeRegistry, answer, running
 
 READING = {
@@ -318,6 +323,40 @@ def test_an_outage_stops_the_run_and_loses_nothing(fake: FakeRegistry, tmp_path:
         fake.failing = 0
         assert [record.item.id for record in source.poll(10)] == ["a", "9"]  # type: ignore[union-attr]
         source.close()
+
+
+def test_a_run_that_an_outage_stopped_goes_on_and_answers_each_event_once(
+    fake: FakeRegistry, tmp_path: Path
+) -> None:
+    raws = [
+        avro(7 + i // 20, READING, {**VALUES, "station": i, "track": [], "storm": i % 2 == 0})
+        for i in range(40)
+    ]
+    fake.add(7, READING)  # the schema of the second half is not to be had for now
+    fake.add(8, READING)
+    fake.broken = 8
+    fields = FieldMap(id="station", time="at", target="storm", features=["price"])
+    with EmbeddedLog(tmp_path / "log.db") as log:
+        log.append_many("readings", 0, [("", 0.0, raw) for raw in raws])
+
+        def run() -> Shard:
+            decoders = {"readings": decoder_for("avro", fields, client(fake))}
+            source = LogSource(log, "readings", bounded=True, decoders=decoders)
+            shard = Shard(PlainLearner(), PrequentialMetrics("classification"))
+            try:
+                store = CheckpointStore(tmp_path / "snapshots")
+                Loop(shard, source, LogSink(log, "answers"), store, dead=LogSink(log, "dead"), batch=8).run()
+            finally:
+                source.close()
+            return shard
+
+        with pytest.raises(RegistryUnavailable, match="nothing was lost"):
+            run()
+        fake.broken = None
+        assert run().counts.learned == 40
+        answers = [json.loads(row.value)["id"] for row in log.read("answers", 0, 0, 100)]
+        assert log.end_offset("dead") == 0
+    assert answers == [str(i) for i in range(40)]
 
 
 def test_a_short_outage_is_waited_for(fake: FakeRegistry) -> None:

@@ -87,6 +87,16 @@ def test_python_on_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.M
         assert loaded.classes_ == names["model"].classes_
 
 
+def test_sessions_on_a_page_say_what_comes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pages = {page: re.findall(r"```pycon\n(.*?)```", page.read_text("utf-8"), re.DOTALL) for page in PAGES}
+    assert pages[ROOT / "docs/messages.md"]
+    for page, sessions in pages.items():
+        runner, parser = doctest.DocTestRunner(), doctest.DocTestParser()
+        runner.run(parser.get_doctest("\n".join(sessions), {}, str(page), str(page), 0))
+        assert runner.failures == 0, page
+
+
 def test_the_first_page_and_the_contracts_hold_python_and_say_what_comes_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
