@@ -1,13 +1,48 @@
-"""A schema registry on 127.0.0.1 for tests: Confluent's two addresses for reading, with a login if asked for."""
+"""A schema registry on 127.0.0.1 for tests: Confluent's two addresses for reading, and messages written by it."""
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+import fastavro
+
+from streams.clock import ManualClock
+from streams.codecs import FieldMap, SchemaRegistry
+
+READING = {
+    "type": "record",
+    "name": "weather.Reading",
+    "fields": [
+        {"name": "station", "type": "long"},
+        {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+        {"name": "rain", "type": ["null", "double"]},
+        {"name": "wind", "type": {"type": "record", "name": "Wind", "fields": [
+            {"name": "speed", "type": "float"},
+            {"name": "from", "type": {"type": "enum", "name": "Side", "symbols": ["N", "S"]}}]}},
+        {"name": "price", "type": {"type": "bytes", "logicalType": "decimal", "precision": 6, "scale": 2}},
+        {"name": "track", "type": {"type": "array", "items": "int"}},
+        {"name": "storm", "type": ["null", "boolean"], "default": None},
+    ],
+}  # fmt: skip
+VALUES: dict[str, Any] = {
+    "station": 9, "at": datetime(1970, 1, 2, tzinfo=UTC), "rain": None, "wind": {"speed": 1.5, "from": "S"},
+    "price": Decimal("12.50"), "track": [1, 2], "storm": True,
+}  # fmt: skip
+FIELDS = FieldMap(id="station", time="at", target="storm")
+CANONICAL = {
+    "type": "record", "name": "Message", "fields": [
+        {"name": "id", "type": "string"}, {"name": "time", "type": "double"},
+        {"name": "features", "type": ["null", {"type": "map", "values": ["null", "double", "string"]}]},
+        {"name": "label", "type": ["null", "int"]}, {"name": "weight", "type": ["null", "double"]}],
+}  # fmt: skip
 
 
 class FakeRegistry:
@@ -88,3 +123,20 @@ def running() -> Iterator[FakeRegistry]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def client(fake: FakeRegistry, **options: Any) -> SchemaRegistry:
+    """What reads from the registry, with a clock that waits for nothing."""
+    return SchemaRegistry(fake.url, clock=ManualClock(), **options)
+
+
+def framed(number: int, body: bytes) -> bytes:
+    """A message as producers write it that use a registry."""
+    return b"\0" + number.to_bytes(4, "big") + body
+
+
+def avro(number: int, schema: Any, value: Any) -> bytes:
+    """The same in Avro."""
+    buffer = io.BytesIO()
+    fastavro.schemaless_writer(buffer, fastavro.parse_schema(schema), value)
+    return framed(number, buffer.getvalue())

@@ -8,10 +8,11 @@ import msgspec
 
 from streams.codecs.fields import FieldMap
 from streams.codecs.json import decode, encode_json, flat_json, parse_json
-from streams.codecs.mapping import mapped, plain
+from streams.codecs.mapping import mapped
 from streams.codecs.message import Encode, Parse, Unreadable, Wire, finite_item, reason
 from streams.codecs.msgpack import decode_msgpack, encode_msgpack, flat_msgpack, parse_msgpack
 from streams.codecs.registry import SchemaRegistry
+from streams.codecs.values import plain
 from streams.event import Event, Label, Malformed
 from streams.protocols import Decode
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal
+from datetime import date, datetime
 from typing import Any, TypeAlias
-from uuid import UUID
 
 from streams.codecs.fields import KEY, SCALES, TIMESTAMP, FieldMap
 from streams.codecs.message import (
@@ -22,14 +20,13 @@ from streams.codecs.message import (
     kind,
     shown,
 )
+from streams.codecs.values import DEEPEST, SCALARS, found_as, numbers, plain, with_article
 from streams.event import Event, Label, LabelValue, Malformed
 from streams.protocols import Decode
 
-DEEPEST = 32  # objects inside objects, and lists inside lists
 _WIDEST = 10**LONGEST
 _FAR = 1e300  # times beyond, and those that are none, take the long way
 _ABSENT: Any = object()
-_SCALARS = frozenset((bool, int, float, str, type(None)))
 _WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 
 
@@ -118,7 +115,7 @@ class _Layout:
     def item(self, found: Any, key: bytes | None, timestamp: float | None) -> Event | Label:
         """The event or label that a message holds."""
         if type(found) is not dict:
-            raise Unreadable(f"the message is {_a(kind(found))}; expected an object of fields")
+            raise Unreadable(f"the message is {with_article(kind(found))}; expected an object of fields")
         fields = self.fields
         id, time = self.id(found, key), self.time(found, timestamp)
         weight = self.weight(found)
@@ -217,7 +214,7 @@ class _Layout:
             return value
         if isinstance(value, bool) or (is_number(value) and (type(value) is float or LEAST <= value <= MOST)):
             return value  # type: ignore[no-any-return]  # a bool, int or float
-        raise Unreadable(f"{shown(name)} (the {role}) is {_found(value)}; expected {_OUTCOME}")
+        raise Unreadable(f"{shown(name)} (the {role}) is {found_as(value)}; expected {_OUTCOME}")
 
     def features(self, found: dict[Any, Any]) -> dict[str, Any]:
         """Dotted name → number, bool, text, None or list of numbers."""
@@ -237,7 +234,7 @@ class _Layout:
         for name, value in found.items():
             if type(name) is not str:
                 if type(name) is not int:
-                    raise Unreadable(f"the name of a field is {_found(name)}; expected text")
+                    raise Unreadable(f"the name of a field is {found_as(name)}; expected text")
                 name = str(name)
             full = prefix + name
             if full in taken:
@@ -255,12 +252,12 @@ class _Layout:
             self._add_all(features, value, name + ".", depth + 1)
             return
         if kinds is list:
-            value = _numbers(name, value)
-        elif kinds not in _SCALARS:
+            value = numbers(name, value)
+        elif kinds not in SCALARS:
             value = plain(value)
             if not isinstance(value, Scalar):
                 raise Unreadable(
-                    f"{shown(name)} is {_found(value)}; expected a number, bool, text, null or an array of "
+                    f"{shown(name)} is {found_as(value)}; expected a number, bool, text, null or an array of "
                     "numbers as a feature, or exclude it"
                 )
         if type(value) is float and not math.isfinite(value):
@@ -274,7 +271,7 @@ class _Layout:
     def _missing(self, name: str, role: str, found: dict[Any, Any]) -> str:
         """What stands where the id, time, weight or label was looked for."""
         value = _at(found, name)
-        return f"{shown(name)} (the {role}) is {'absent' if value is _ABSENT else _found(value)}"
+        return f"{shown(name)} (the {role}) is {'absent' if value is _ABSENT else found_as(value)}"
 
     def _long(self, name: str, role: str, text: str) -> str:
         return (
@@ -301,61 +298,3 @@ def _at(found: Any, path: str) -> Any:
                 return inner
         dot = path.find(".", dot + 1)
     return _ABSENT
-
-
-def _numbers(name: str, value: list[Any]) -> list[Any]:
-    """A list of numbers, or lists of one length of such, as floats; what is missing there is NaN."""
-    numbers, _ = _array(name, value, 0)
-    return numbers
-
-
-def _array(name: str, value: list[Any], depth: int) -> tuple[list[Any], tuple[int, ...]]:
-    if value and type(value[0]) is list:
-        if depth == DEEPEST:
-            raise Unreadable(f"{shown(name)} is an array of more than {DEEPEST} dimensions; exclude it")
-        rows = [_array(name, row, depth + 1) if type(row) is list else ([], (-1,)) for row in value]
-        if len({shape for _, shape in rows}) > 1:
-            raise Unreadable(
-                f"{shown(name)} holds arrays of different lengths; expected one length, or exclude it"
-            )
-        return [row for row, _ in rows], (len(value), *rows[0][1])
-    return [_number(name, number) for number in value], (len(value),)
-
-
-def _number(name: str, value: Any) -> float:
-    value = plain(value)
-    if value is None:
-        return math.nan
-    if isinstance(value, bool | int | float):
-        return float(value) if is_number(value) or isinstance(value, bool) else math.nan
-    raise Unreadable(
-        f"{shown(name)} is an array that holds {_found(value)}; expected numbers, or exclude it from the features"
-    )
-
-
-def plain(value: Any) -> Any:
-    """What JSON does not have as what it has: times as seconds, decimals as floats, UUIDs as text."""
-    if type(value) in _SCALARS:
-        return value
-    if isinstance(value, datetime):
-        return (value if value.tzinfo is not None else value.replace(tzinfo=UTC)).timestamp()
-    if isinstance(value, date):
-        return datetime(value.year, value.month, value.day, tzinfo=UTC).timestamp()
-    if isinstance(value, time):
-        return value.hour * 3600.0 + value.minute * 60.0 + value.second + value.microsecond / 1e6
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, Decimal):
-        return float(value)
-    return str(value) if isinstance(value, UUID) else value
-
-
-def _found(value: Any) -> str:
-    """A value as a reason tells it: a scalar itself, anything else by its kind."""
-    return shown(value) if isinstance(value, Scalar) else _a(kind(value))
-
-
-def _a(word: str) -> str:
-    if word == "null":
-        return word
-    return f"an {word}" if word[0] in "aeiou" else f"a {word}"

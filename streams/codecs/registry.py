@@ -75,7 +75,7 @@ class SchemaRegistry:
         self.url = url.rstrip("/")
         self._clock = clock or SystemClock()
         self._schemas: dict[int, Schema] = {}
-        self._unknown: dict[int, float] = {}  # number → when it may be asked for again
+        self._unknown: dict[int, tuple[float, str]] = {}  # number → when to ask again, and why there is none
         headers = {"Accept": "application/vnd.schemaregistry.v1+json, application/json"}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
@@ -103,40 +103,52 @@ class SchemaRegistry:
         if known is not None:
             return known
         now = self._clock.monotonic()
-        found = None
-        if now >= self._unknown.get(number, now):
-            found = self._get(f"/schemas/ids/{number}")
-        if found is None:
+        until, reason = self._unknown.get(number, (now, ""))
+        if now < until:
+            raise Unreadable(reason)
+        try:
+            schema = self._fetched(number)
+        except Unreadable as error:
             if len(self._unknown) >= _UNKNOWN_KEPT:
                 self._unknown.clear()
-            if now >= self._unknown.get(number, now):
-                self._unknown[number] = now + ASK_AGAIN
+            self._unknown[number] = (now + ASK_AGAIN, str(error))
+            raise
+        self._schemas[number] = schema
+        return schema
+
+    def _fetched(self, number: int) -> Schema:
+        found = self._get(f"/schemas/ids/{number}")
+        if found is None:
             raise Unreadable(
                 f"schema {number} is not in the registry {self.url}; the message was written with another "
                 "registry, or its schema was deleted"
             )
         references: dict[str, str] = {}
         self._follow(found, references, {}, 0)
-        schema = Schema(number, str(found.get("schemaType") or "AVRO"), _text(found, self.url), references)
-        self._schemas[number] = schema
-        return schema
+        return Schema(number, str(found.get("schemaType") or "AVRO"), _text(found, self.url), references)
 
     def _follow(
         self, found: Mapping[str, Any], texts: dict[str, str], seen: dict[str, None], depth: int
     ) -> None:
         """Add what a schema refers to, the innermost first."""
         for reference in found.get("references") or ():
-            name = str(reference["name"])
+            try:
+                name, subject = str(reference["name"]), str(reference["subject"])
+                version = int(reference["version"])
+            except (TypeError, LookupError, ValueError) as error:
+                raise RegistryUnavailable(
+                    f"the schema registry {self.url} gave {shown(reference)} as a reference to a schema; "
+                    "expected its name, subject and version"
+                ) from error
             if name in seen:
                 continue
             seen[name] = None
             if depth >= _DEEPEST:
                 raise Unreadable(f"its schema refers to schemas more than {_DEEPEST} deep; expected fewer")
-            subject, version = quote(str(reference["subject"]), safe=""), int(reference["version"])
-            inner = self._get(f"/subjects/{subject}/versions/{version}")
+            inner = self._get(f"/subjects/{quote(subject, safe='')}/versions/{version}")
             if inner is None:
                 raise Unreadable(
-                    f"its schema refers to {name!r} (subject {reference['subject']!r}, version {version}), "
+                    f"its schema refers to {name!r} (subject {subject!r}, version {version}), "
                     f"which is not in the registry {self.url}"
                 )
             self._follow(inner, texts, seen, depth + 1)
