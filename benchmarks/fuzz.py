@@ -104,6 +104,7 @@ def account(name: str, messages: int, model: Any, folder: Path, seed: int = 0) -
             labels += 1
         elif offset in answered:  # its own label may be refused
             assert buried[offset] <= 1, f"{where} is answered and {buried[offset]} times in the dead letters"
+            assert item.id not in seen, f"{where} repeats an event and was answered"
             seen.add(item.id)
         elif item.id in seen:
             assert buried[offset] <= 1, f"{where} is a repeat and {buried[offset]} times in the dead letters"
