@@ -39,6 +39,18 @@ class MissingExtra(StreamError, ImportError):
     """A package that is not installed because its extra was not asked for."""
 
 
+class GroupError(StreamError):
+    """A consumer group that this process cannot be a member of, or cannot remain one of."""
+
+
+class FencedMember(GroupError):
+    """Another process has joined the group under the same instance name; this one must stop."""
+
+
+class UnequalPartitions(StreamError, ValueError):
+    """Topics that are to be split into shards partition by partition, with different numbers of them."""
+
+
 class MessageTooLarge(StreamError, ValueError):
     """A message above what the client or the broker takes."""
 

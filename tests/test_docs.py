@@ -26,7 +26,7 @@ PAGES = sorted(
         *(ROOT / "docs").rglob("*.md"),
     ]
 )
-NEED_A_BROKER = ("streams.kafka",)
+NEED_A_BROKER = ("streams.kafka", "streams.group")
 
 
 def modules() -> list[str]:
@@ -62,6 +62,7 @@ def test_the_examples_of_a_module_that_talks_to_a_broker_run(
     ["engine.learner.OnlineClassifier", "engine.learner.OnlineRegressor", "streams.protocols.Source",
      "streams.protocols.Sink", "streams.protocols.Clock", "streams.log.EmbeddedLog", "streams.log.LogSink",
      "streams.log_source.LogSource", "streams.kafka.KafkaSource", "streams.kafka.KafkaSink",
+     "streams.membership.Membership", "streams.group.GroupMembership",
      "streams.merge.MergedSource", "streams.join.PendingForecasts", "streams.replay.ListSource"],
 )  # fmt: skip
 def test_a_public_class_shows_an_example(name: str) -> None:
