@@ -62,27 +62,32 @@ def data_dir() -> Path:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of recorded streams are deselected where EVERLEARN_DATA names no folder."""
+    """Tests that need what is not here are deselected, each kind with its reason."""
     folder = os.environ.get("EVERLEARN_DATA")
-    if folder and Path(folder).is_dir():
-        return
-    without = [item for item in items if item.get_closest_marker("data")]
-    if without:
-        config.hook.pytest_deselected(items=without)
-        items[:] = [item for item in items if not item.get_closest_marker("data")]
-        config.stash[_LEFT_OUT] = len(without)
+    here = {
+        "data": bool(folder) and Path(folder or "").is_dir(),
+        "sessions": bool(os.environ.get("KAFKA_BOOTSTRAP_SERVERS") or os.environ.get("KAFKA_HOME")),
+    }
+    for mark in (mark for mark, there in here.items() if not there):
+        without = [item for item in items if item.get_closest_marker(mark)]
+        if without:
+            config.hook.pytest_deselected(items=without)
+            items[:] = [item for item in items if not item.get_closest_marker(mark)]
+            config.stash.setdefault(_LEFT_OUT, {})[mark] = len(without)
 
 
-_LEFT_OUT = pytest.StashKey[int]()
+_LEFT_OUT = pytest.StashKey[dict[str, int]]()
+_REASONS = {
+    "data": "of recorded streams were left out: EVERLEARN_DATA names no folder that exists",
+    "sessions": "of lost members were left out: they need Apache Kafka (KAFKA_HOME or "
+    "KAFKA_BOOTSTRAP_SERVERS), the stand-in broker never ends a session",
+}
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say why tests were left out."""
-    count = config.stash.get(_LEFT_OUT, 0)
-    if count:
-        terminalreporter.write_line(
-            f"{count} tests of recorded streams were left out: EVERLEARN_DATA names no folder that exists"
-        )
+    for mark, count in config.stash.get(_LEFT_OUT, {}).items():
+        terminalreporter.write_line(f"{count} tests {_REASONS[mark]}")
 
 
 @contextmanager

@@ -1,0 +1,76 @@
+"""A process that learns the shards which a group gives it: BROKER TOPIC NAME FOLDER.
+
+It answers into the topic TOPIC-answers, keeps snapshots in FOLDER, and ends at SIGTERM.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from engine.checkpoint import CheckpointStore
+from engine.evaluate.metrics import PrequentialMetrics
+from engine.fleet import Fleet
+from engine.run import Loop, Shard, StopSignals
+from streams.event import TopicPartition
+from streams.group import GroupMembership
+from streams.kafka import KafkaSink, KafkaSource
+from tests.plain_learner import PlainLearner
+
+OPTIONS = {"session_timeout_ms": 6000, "heartbeat_interval_ms": 300}
+
+
+class TurningLoop(Loop):
+    """A loop that a fleet can turn."""
+
+    @property
+    def exhausted(self) -> bool:
+        return self.source.exhausted
+
+    def turn(self, stop: Callable[[], bool], timeout: float) -> bool:
+        records = self.source.poll(self.batch, timeout)
+        self._take(records, lambda: False)
+        if len(records) < self.batch:
+            self._flush()
+        self._snapshot_when_due()
+        return bool(records)
+
+    def abandon(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.source.close()
+        self.sink.close()
+
+
+def plain_shard() -> Shard:
+    return Shard(PlainLearner(), PrequentialMetrics("classification"))
+
+
+def open_loop(broker: str, topic: str, folder: Path, shard: str) -> TurningLoop:
+    print(f"opens {shard}", flush=True)
+    source = KafkaSource(broker, topic, start="beginning")
+    source.pause(
+        [partition for partition in source.positions() if partition != TopicPartition(topic, int(shard))]
+    )
+    sink = KafkaSink(broker, f"{topic}-answers", int(shard))
+    return TurningLoop(
+        plain_shard(), source, sink, CheckpointStore(folder, shard=shard), every_records=50, batch=16
+    )
+
+
+def main(broker: str, topic: str, name: str, folder: Path) -> None:
+    logging.basicConfig(stream=sys.stdout, level=logging.WARNING)
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    member = GroupMembership(
+        broker, f"group-{topic}", topic, shards="partition", instance=name, options=OPTIONS
+    )
+    with StopSignals() as stop:
+        Fleet(member, lambda shard: open_loop(broker, topic, folder, shard)).run(stop)
+    print("ended", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3], Path(sys.argv[4]))
