@@ -143,12 +143,13 @@ class GroupMembership:
     def _connect(self) -> KafkaConsumer:
         from streams.assignor import StickyRange
 
-        assignor = StickyRange(lambda: self._partitions, self._assign)
-        return connect_consumer(
+        assignor = StickyRange(lambda: self._claim(consumer), self._assign)
+        consumer = connect_consumer(
             self._bootstrap,
             timeout=self._timeout,
             options=self._settings | {"partition_assignment_strategy": (assignor,)},
         )
+        return consumer
 
     def _partition_count(self, consumer: KafkaConsumer) -> int:
         """How many partitions the events' topic has; in mode "partition" all others must have as many."""
@@ -185,7 +186,10 @@ class GroupMembership:
                     return
 
     def _session(self, consumer: KafkaConsumer) -> None:
+        from kafka.errors import KafkaError
+
         consumer.subscribe([self._events], listener=_listener(self, consumer))
+        troubled = False
         while not self._closing.is_set():
             if self._stalled():
                 _log.error(
@@ -195,10 +199,19 @@ class GroupMembership:
                     self._stall,
                 )
                 return
-            consumer.poll(timeout_ms=int(1000 * _POLL))
-            _fenced_unheard(consumer)
-            if len(consumer.partitions_for_topic(self._events) or ()) > self._count:
-                self._count = self._partition_count(consumer)
+            try:
+                consumer.poll(timeout_ms=int(1000 * _POLL))
+                if len(consumer.partitions_for_topic(self._events) or ()) > self._count:
+                    self._count = self._partition_count(consumer)
+                troubled = False
+            except KafkaError as error:  # while a broker is away its group waits, and so does this member
+                if _final(error, self._bootstrap, self._group, self.instance) is not None:
+                    raise
+                if not troubled:
+                    _log.warning("group %s: %s; trying on", self._group, error)
+                troubled = True
+                self._closing.wait(_POLL)
+            _notice(consumer)
             self._send_commits(consumer)
         self._send_commits(consumer, wait=True)
 
@@ -210,6 +223,14 @@ class GroupMembership:
         numbers = {number for _, number in partitions}
         return {str(n) for n in numbers} if self._shards == "partition" else {"0"} if 0 in numbers else set()
 
+    def _claim(self, consumer: KafkaConsumer) -> frozenset[tuple[str, int]]:
+        """What this member owns, said whenever it joins."""
+        generation = consumer.group_metadata().generation_id
+        if generation < 0:
+            self._partitions = frozenset()
+        self._ledger.join(generation)
+        return self._partitions
+
     def _assign(self, partitions: Collection[tuple[str, int]], generation: int) -> None:
         self.rebalances += 1
         self._partitions = frozenset((topic, number) for topic, number in partitions)
@@ -219,7 +240,7 @@ class GroupMembership:
         """Nothing of this was handed over: whoever has it now begins at the last snapshot."""
         self._partitions = frozenset() if partitions is None else self._partitions - {*partitions}
         gone = self._ledger.lose(None if partitions is None else self._of(partitions))
-        if gone:
+        if gone and not self._closing.is_set():  # a member that leaves has released all it had
             self.lost += len(gone)
             with self._lock:
                 self._commits.clear()
@@ -283,16 +304,20 @@ def _listener(member: GroupMembership, consumer: KafkaConsumer) -> Any:
     return Listener()
 
 
-def _fenced_unheard(consumer: KafkaConsumer) -> None:
-    """Raise what the client keeps to itself: a heartbeat was told that another has this instance name.
+def _notice(consumer: KafkaConsumer) -> None:
+    """Two things that kafka-python 3.0 passes over between two polls.
 
-    It then stops its heartbeats while it takes itself for a member, and does so in no other case.
+    A heartbeat that is told that another has this instance name ends all heartbeats, while the client takes
+    itself for a member: raised here. A join that began because the topic had changed is forgotten where a poll
+    ends before the broker's answer: the client would be silent for ever, so it is told to go on joining.
     """
     from kafka.errors import FencedInstanceIdError
 
     coordinator = consumer._coordinator
     if coordinator.stable() and not coordinator._heartbeat_enabled:
         raise FencedInstanceIdError
+    if coordinator.rejoining and not coordinator.need_rejoin():
+        coordinator.request_rejoin()
 
 
 def _leave(consumer: KafkaConsumer) -> None:

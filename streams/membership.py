@@ -110,10 +110,15 @@ class Alone:
 class Ledger:
     """What a group has said and what the loops know of it: safe between the group's thread and theirs.
 
-    `assign`, `revoke` and `lose` are the group's side, `take` and `release` the loops'. A change that was
-    taken back before the loops heard of it is never told.
+    `join`, `assign`, `revoke` and `lose` are the group's side, `take` and `release` the loops'. A change that
+    was taken back before the loops heard of it is never told.
+
+    A group's generations are numbered one by one. A member that joins says what it owns, and until the next
+    generation nobody else is given that. Where one is missing, the group went on without this member: another
+    may have owned its shards in between, so that they are lost, even those that come back.
 
     >>> ledger = Ledger()
+    >>> ledger.join(0)
     >>> ledger.assign({"0", "1"}, generation=1)
     >>> print(sorted(ledger.take().gained), ledger.take())
     ['0', '1'] None
@@ -131,18 +136,20 @@ class Ledger:
         self._gained: set[str] = set()  # these three: not yet told
         self._revoked: set[str] = set()
         self._lost: set[str] = set()
-        self._generation = -1
+        self._joined = -1
+
+    def join(self, generation: int) -> None:
+        """This member is about to join; the last generation that it joined, negative where it was put out."""
+        with self._lock:
+            self._joined = generation
+            if generation < 0:
+                self._lose(self._owned)
 
     def assign(self, shards: Collection[str], generation: int) -> None:
-        """The group has given these shards to this member, in its generation of that number.
-
-        Generations are numbered one by one. Where one is missing, the group went on without this member:
-        another may have owned its shards in between, so that they are lost, even those that come back.
-        """
+        """The group has given these shards to this member, in its generation of that number."""
         with self._lock:
-            if generation not in (self._generation, self._generation + 1):
+            if generation not in (self._joined, self._joined + 1):
                 self._lose(self._owned)
-            self._generation = generation
             new = set(shards) - self._owned
             self._owned |= new
             self._gained |= new

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from streams.errors import (
 from streams.event import TopicPartition
 from streams.group import GroupMembership
 from streams.membership import Alone, Changes, Ledger
+from tests.restartable_broker import RestartableBroker
 
 Name = Callable[[str], str]
 FAST = {"session_timeout_ms": 6000, "heartbeat_interval_ms": 300, "metadata_max_age_ms": 500}
@@ -69,13 +71,24 @@ def test_a_shard_that_comes_back_after_generations_without_this_member_was_away_
     ledger = Ledger()
     ledger.assign({"0", "1"}, 4)
     ledger.take()
+    ledger.join(4)
     ledger.assign({"0", "1"}, 5)
+    ledger.join(5)
     ledger.assign({"0", "1"}, 5)  # asked again in the same generation
+    ledger.join(6)  # it joined the sixth, which ended before anybody was given anything
+    ledger.assign({"0", "1"}, 7)
     assert ledger.take() is None
-    ledger.assign({"0"}, 7)
+    ledger.join(7)
+    ledger.assign({"0"}, 9)
     assert (ledger.take(), ledger.owned()) == (changes(gained="0", lost="01"), {"0"})
-    ledger.assign({"0"}, 1)  # the group was made anew
-    assert ledger.take() == changes(gained="0", lost="0")
+
+
+def test_a_member_that_was_put_out_has_lost_all_when_it_joins_again() -> None:
+    ledger = Ledger()
+    ledger.assign({"0"}, 1)
+    ledger.take()
+    ledger.join(-1)
+    assert (ledger.take(), ledger.owned()) == (changes(lost="0"), set())
 
 
 members = st.dictionaries(st.sampled_from("abcde"), st.just([]), min_size=1)
@@ -285,28 +298,52 @@ def test_a_loop_that_hangs_loses_its_shard_and_may_come_back(broker: str, two: s
             assert (hung.open, other.open) == (set(), {"0"})
 
 
+def committed(broker: str, topic: str) -> int | None:
+    """What the group has committed for the topic's first partition."""
+    from kafka import TopicPartition as KafkaPartition
+
+    consumer = connect_consumer(broker, options={"group_id": f"group-{topic}"})
+    try:
+        found = consumer.committed(KafkaPartition(topic, 0), timeout_ms=5000)
+        return None if found is None else int(found)
+    finally:
+        consumer.close(autocommit=False)
+
+
 @pytest_kafka
 def test_commits_reach_the_group_and_one_that_the_broker_refuses_stops_nothing(broker: str, two: str) -> None:
-    def committed() -> int | None:
-        consumer = connect_consumer(broker, options={"group_id": f"group-{two}"})
-        try:
-            from kafka import TopicPartition as KafkaPartition
-
-            found = consumer.committed(KafkaPartition(two, 0), timeout_ms=5000)
-            return None if found is None else int(found)
-        finally:
-            consumer.close(autocommit=False)
-
     with membership(broker, two, "a") as member:
         until(lambda: member.open == {"0"})
         member.group.commit({TopicPartition(two, 0): 3})
         member.group.commit({TopicPartition(two, 0): 5})
-        until(lambda: committed() == 5)
+        until(lambda: committed(broker, two) == 5)
         assert member.group.uncommitted == 0
         member.group.commit({TopicPartition("nowhere", 0): 1})
         until(lambda: member.group.uncommitted)
         member.group.commit({TopicPartition(two, 0): 7})
-    assert committed() == 7  # what waits when a member leaves is committed as well
+    assert committed(broker, two) == 7  # what waits when a member leaves is committed as well
+
+
+@pytest_kafka
+def test_a_broker_that_is_killed_and_started_again_leaves_every_shard_with_one_owner(
+    tmp_path: Path, topic: Name
+) -> None:
+    broker, events = RestartableBroker(tmp_path), topic("events")
+    try:
+        ensure_topics(broker.address, {events: 2})
+        with membership(broker.address, events, "a", shards="partition") as first:
+            until(lambda: first.open == {"0", "1"})
+            with membership(broker.address, events, "b", shards="partition", static=False) as second:
+                until(lambda: (first.open, second.open) == ({"0"}, {"1"}))
+                broker.kill()
+                time.sleep(1.0)
+                broker.start()
+                first.group.commit({TopicPartition(events, 0): 1})
+                until(lambda: committed(broker.address, events) == 1 or first.group.uncommitted)
+                until(lambda: (first.open, second.open) in (({"0"}, {"1"}), ({"1"}, {"0"})))
+            until(lambda: first.open == {"0", "1"})  # the group still hands over what a member leaves
+    finally:
+        broker.kill()
 
 
 @pytest_kafka
