@@ -96,6 +96,7 @@ class GroupMembership:
         self._topics = sorted({events, *topics})
         self._shards, self._stall, self._timeout = shards, stall, timeout
         settings.setdefault("reconnect_backoff_max_ms", 1000)  # a broker that is back must be heard in time
+        settings.setdefault("heartbeat_interval_ms", 1000)  # so long a shard may wait for its new owner
         self._settings = settings | {"group_id": group, "group_instance_id": self.instance}
         self._ledger = Ledger()
         self._partitions: frozenset[tuple[str, int]] = frozenset()  # of this member, whatever the mode

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from engine.checkpoint import CheckpointStore
 from engine.evaluate.metrics import PrequentialMetrics
 from engine.fleet import Fleet
-from engine.run import Loop, Shard, StopSignals
+from engine.run import Loop, StopSignals
+from engine.shard import Shard
 from streams.event import TopicPartition
 from streams.group import GroupMembership
 from streams.kafka import KafkaSink, KafkaSource
@@ -22,41 +22,25 @@ from tests.plain_learner import PlainLearner
 OPTIONS = {"session_timeout_ms": 6000, "heartbeat_interval_ms": 300}
 
 
-class TurningLoop(Loop):
-    """A loop that a fleet can turn."""
-
-    @property
-    def exhausted(self) -> bool:
-        return self.source.exhausted
-
-    def turn(self, stop: Callable[[], bool], timeout: float) -> bool:
-        records = self.source.poll(self.batch, timeout)
-        self._take(records, lambda: False)
-        if len(records) < self.batch:
-            self._flush()
-        self._snapshot_when_due()
-        return bool(records)
+class AbandonedLoop(Loop):
+    """A loop that can also be left as it is."""
 
     def abandon(self) -> None:
         self.close()
-
-    def close(self) -> None:
-        self.source.close()
-        self.sink.close()
 
 
 def plain_shard() -> Shard:
     return Shard(PlainLearner(), PrequentialMetrics("classification"))
 
 
-def open_loop(broker: str, topic: str, folder: Path, shard: str) -> TurningLoop:
+def open_loop(broker: str, topic: str, folder: Path, shard: str) -> AbandonedLoop:
     print(f"opens {shard}", flush=True)
     source = KafkaSource(broker, topic, start="beginning")
     source.pause(
         [partition for partition in source.positions() if partition != TopicPartition(topic, int(shard))]
     )
     sink = KafkaSink(broker, f"{topic}-answers", int(shard))
-    return TurningLoop(
+    return AbandonedLoop(
         plain_shard(), source, sink, CheckpointStore(folder, shard=shard), every_records=50, batch=16
     )
 
