@@ -115,7 +115,7 @@ def ensure_topics(
                 wanted = {topic: {"num_partitions": count, "replication_factor": -1}}
                 with suppress(TopicAlreadyExistsError):  # another process was faster: it is checked below
                     admin.create_topics(wanted, wait_for_metadata=True)
-        for found in admin.describe_topics(list(topics)):
+        for found in admin.describe_topics(list(topics)) if topics else ():  # none would mean all
             topic, count = found["name"], len(found["partitions"])
             if count != topics[topic]:
                 raise StreamError(
