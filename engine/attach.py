@@ -1,87 +1,58 @@
-"""`everlearn run`: attaches the engine to topics that others write, until it is told to stop."""
+"""`everlearn run`: attaches the engine to topics that others write, until it is told to stop.
+
+Each part of a run is opened by a short function from its `Config`: journal, model, loop.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from engine.checkpoint import CheckpointStore
+from engine.identity import identity_of
 
 if TYPE_CHECKING:
-    from engine.journal import Journal
+    from engine.config import Config
+    from engine.journal import Journal, Start
     from engine.run import Loop
+    from engine.shard import Shard
     from engine.terminal import View
-    from streams.protocols import Source
+    from streams.protocols import Decode, Sink, Source
 
 SHOW_SECONDS = 1.0
+NOT_ATTACHED = (
+    "source.client", "source.group", "source.instance", "source.shards", "format.events", "format.labels",
+    "labels.max_bytes", "labels.corrections", "labels.report", "duplicates.window", "learning.frozen",
+    "learning.at_most", "learning.per", "forecasts.transactional", "dead.max_ratio", "dead.over", "dead.max_run",
+    "metrics.port", "log.format", "log.level",
+)  # fmt: skip
+"""Settings whose part of the run is not opened here yet: another value than the default is refused."""
 
 
 class AttachError(Exception):
     """The engine cannot be attached like this; the text says why and what to do."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Attachment:
-    """What to read, where to answer and how to learn.
-
-    log: file of an embedded log, or broker: "host:port"; one of the two. broker_config: TOML file of settings
-    for the broker's clients. events, labels: topics to read,
-    which may be the same (None: events carry their labels). forecasts, dead: topics to write (dead None:
-    of refused records only counts and reasons are kept). snapshots: folder. start: where a first run begins;
-    a later one goes on from its snapshot. bounded: end where the topics end now, in the order of event time.
-    keys: fields or tuples of them.
-    """
-
-    log: Path | None
-    broker: str | None
-    events: str
-    labels: str | None
-    forecasts: str
-    dead: str | None
-    snapshots: Path
-    start: Literal["beginning", "end"] | None
-    bounded: bool
-    task: Literal["classification", "regression"]
-    keys: tuple[str | tuple[str, ...], ...]
-    seed: int
-    label_history: bool
-    every_seconds: float
-    broker_config: Path | None = None
-
-    @property
-    def topics(self) -> list[str]:
-        """The topics to read."""
-        return list(dict.fromkeys([self.events, *([self.labels] if self.labels else [])]))
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What must not change between runs on the same snapshots."""
-        names = ("events", "labels", "task", "keys", "seed", "label_history")
-        return {name: getattr(self, name) for name in names}
-
-
-def attach(asked: Attachment, view: View) -> bool:
+def attach(config: Config, view: View) -> bool:
     """Run the loop until the topics end (True; only if bounded) or a signal comes (False).
 
     Raises AttachError, CheckpointError, streams' errors: each with what to do.
     """
     from engine.run import StopSignals
 
-    store = CheckpointStore(asked.snapshots)
-    if asked.start is None and not store.ls():
+    store = open_store(config)
+    if config.start is None and not store.ls():
         raise AttachError(
-            f"--from is not given and {asked.snapshots} holds no snapshot; "
+            f"--from is not given, source.from neither, and {config.snapshots.folder} holds no snapshot; "
             "expected --from beginning or --from end for a first run"
         )
-    with StopSignals() as stop, contextlib.closing(view), contextlib.closing(_journal(asked)) as journal:
-        loop = _loop(asked, journal, store)
+    with StopSignals() as stop, contextlib.closing(view), contextlib.closing(open_journal(config)) as journal:
+        loop = open_loop(config, journal, store)
         try:
             if loop.resume():
-                view.say(f"goes on from {asked.snapshots}: {_counted(loop)}")
+                view.say(f"goes on from {config.snapshots.folder}: {_counted(loop)}")
             loop.on_batch = shower = _Shower(view)
             finished = loop.run(stop)
             shower.show(loop)
@@ -92,7 +63,7 @@ def attach(asked: Attachment, view: View) -> bool:
         if loop.dead is not None:
             loop.dead.close()
         how = "finished" if finished else "stopped"
-        view.say(f"{how}: {_counted(loop)}; snapshot in {asked.snapshots}")
+        view.say(f"{how}: {_counted(loop)}; snapshot in {config.snapshots.folder}")
         for line in loop.shard.refusals.lines():
             view.say(f"  {line}")
         return finished
@@ -104,57 +75,118 @@ def _counted(loop: Loop) -> str:
     return f"{counts.events:,} events, {counts.learned:,} labels learned, {refused:,} records refused"
 
 
-def _journal(asked: Attachment) -> Journal:
-    from engine.journal import BrokerJournal, EmbeddedJournal
-    from streams.broker_config import read_options
+def open_store(config: Config) -> CheckpointStore:
+    """Where the run's snapshots are kept."""
+    return CheckpointStore(config.snapshots.folder, keep=config.snapshots.keep)
 
-    if (asked.log is None) == (asked.broker is None):
-        raise AttachError("expected one of --log FILE and --broker ADDRESS")
-    if asked.broker is not None:
-        return BrokerJournal(asked.broker, read_options(asked.broker_config))
-    assert asked.log is not None
-    if not asked.log.is_file():
+
+def open_journal(config: Config) -> Journal:
+    """The embedded log or the broker; AttachError where there is no such log, or a bounded run's topic in it."""
+    from engine.journal import BrokerJournal, EmbeddedJournal
+
+    source = config.source
+    if source.broker is not None:
+        return BrokerJournal(source.broker, config.broker_options)
+    assert source.log is not None
+    if not source.log.is_file():
         raise AttachError(
-            f"--log {asked.log}: no such file; expected an embedded log that a producer has begun"
+            f"--log {source.log}: no such file; expected an embedded log that a producer has begun"
         )
-    journal = EmbeddedJournal(asked.log)
+    journal = EmbeddedJournal(source.log)
     there = journal.topics()
-    for topic in asked.topics if asked.bounded else ():
+    for topic in config.topics if source.bounded else ():
         if topic not in there:
             journal.close()
             raise AttachError(
-                f"{topic!r} is no topic of {asked.log}; there are: {', '.join(there) or 'none'}"
+                f"{topic!r} is no topic of {source.log}; there are: {', '.join(there) or 'none'}"
             )
     return journal
 
 
-def _loop(asked: Attachment, journal: Journal, store: CheckpointStore) -> Loop:
-    from engine.evaluate.metrics import PrequentialMetrics
+def open_model(config: Config) -> Any:
+    """A learner that has learned nothing yet, its kernels compiled."""
     from engine.learner import OnlineClassifier, OnlineRegressor, warmup
-    from engine.run import Loop
-    from engine.shard import Shard
 
     warmup()
-    options: dict[str, Any] = {"seed": asked.seed, "keys": asked.keys, "label_history": asked.label_history}
-    classify = asked.task == "classification"
-    model = OnlineClassifier(**options) if classify else OnlineRegressor(**options)
-    journal.prepare([topic for topic in (asked.forecasts, asked.dead) if topic])
+    kind = OnlineClassifier if config.task == "classification" else OnlineRegressor
+    return kind(**config.learner_options)
+
+
+def open_shard(config: Config) -> Shard:
+    """The model with its figures and the forecasts that wait for their label."""
+    from engine.evaluate.metrics import PrequentialMetrics
+    from engine.shard import Shard
+    from streams.join import PendingForecasts
+
+    limits = config.labels
+    pending = PendingForecasts[Any](
+        max_age=limits.max_age, max_count=limits.max_waiting, max_held=limits.max_held
+    )
+    return Shard(open_model(config), PrequentialMetrics(config.task), pending)
+
+
+def open_source(config: Config, journal: Journal) -> Source:
+    """The topics to read, merged by event time."""
+    from streams.merge import MergedSource
+
+    source = journal.source(config.topics, start=_start(config), bounded=config.source.bounded)
+    return MergedSource(source, live=not config.source.bounded)
+
+
+def open_sinks(config: Config, journal: Journal) -> tuple[Sink, Sink | None]:
+    """Where answers go, and where records go that cannot be used; their topics are made where they lack."""
+    journal.prepare(config.outputs)
+    dead = config.dead.topic
+    return journal.sink(config.forecasts.topic), journal.sink(dead) if dead else None
+
+
+def open_decoder(config: Config, topic: str) -> Decode:
+    """How the bytes of a topic become events and labels."""
+    from streams.codecs import decode
+
+    return decode
+
+
+def open_loop(config: Config, journal: Journal, store: CheckpointStore) -> Loop:
+    """All parts joined, nothing read yet."""
+    from engine.run import Loop
+
+    check_attached(config)
+    shard = open_shard(config)
+    sink, dead = open_sinks(config, journal)
     return Loop(
-        Shard(model, PrequentialMetrics(asked.task)),
-        _source(asked, journal),
-        journal.sink(asked.forecasts),
+        shard,
+        open_source(config, journal),
+        sink,
         store,
-        dead=journal.sink(asked.dead) if asked.dead else None,
-        config=asked.identity,
-        every_seconds=asked.every_seconds,
+        dead=dead,
+        config=identity_of(config),
+        every_records=config.snapshots.every_records,
+        every_seconds=config.snapshots.every_seconds,
+        batch=config.source.batch,
     )
 
 
-def _source(asked: Attachment, journal: Journal) -> Source:
-    from streams.merge import MergedSource
+def check_attached(config: Config) -> None:
+    """AttachError where a setting is given whose part of the run is not opened yet."""
+    for path in NOT_ATTACHED:
+        section, _, name = path.partition(".")
+        table = getattr(config, section)
+        if getattr(table, name) != type(table).model_fields[name].default:
+            raise AttachError(
+                f"{path} is {getattr(table, name)!r}, which a run does not follow yet; leave it out"
+            )
+    if config.fields != type(config.fields)():
+        raise AttachError("fields is given, which a run does not follow yet; leave it out")
 
-    source = journal.source(asked.topics, start=asked.start or "beginning", bounded=asked.bounded)
-    return MergedSource(source, live=not asked.bounded)
+
+def _start(config: Config) -> Start:
+    start = config.start or "beginning"
+    if isinstance(start, float | Path):
+        raise AttachError(
+            f"source.from is {start}, which a run does not follow yet; expected beginning or end"
+        )
+    return start
 
 
 class _Shower:
@@ -186,12 +218,3 @@ class _Shower:
                 last_drift=figures["drifts"]["last"],
             )
         )
-
-
-def keys_of(texts: Sequence[str]) -> tuple[str | tuple[str, ...], ...]:
-    """Key fields from the command line: "a" is a field, "a,b" the pair of two.
-
-    >>> keys_of(["carrier", "carrier,origin"])
-    ('carrier', ('carrier', 'origin'))
-    """
-    return tuple(tuple(text.split(",")) if "," in text else text for text in texts)

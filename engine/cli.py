@@ -1,4 +1,5 @@
-"""The command line: `everlearn demo`, `run`, `evaluate`, `checkpoint`, `doctor`, `produce`, `health`, `warmup`.
+"""The command line: `everlearn demo`, `run`, `evaluate`, `checkpoint`, `config`, `doctor`, `produce`,
+`health`, `warmup`.
 
 What a command needs is imported when it runs, so that `everlearn --help` is quick. What can go wrong ends in
 one line on standard error and exit code 2.
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from engine.config_command import configs
 from engine.evaluate.command import evaluate
 
 app = typer.Typer(
@@ -25,10 +27,14 @@ app = typer.Typer(
 )
 checkpoints = typer.Typer(help="Look at snapshots and saved models.", no_args_is_help=True)
 app.add_typer(checkpoints, name="checkpoint", rich_help_panel=None)
+app.add_typer(configs, name="config", rich_help_panel=None)
 app.command()(evaluate)
 
 Broker = Annotated[str | None, typer.Option(metavar="ADDRESS", help="host:port of a Kafka broker.")]
-Config = Annotated[
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="The run's configuration, as TOML.")
+]
+BrokerConfig = Annotated[
     Path | None,
     typer.Option("--broker-config", metavar="FILE", help="Settings for it, security among them, as TOML."),
 ]
@@ -40,7 +46,7 @@ def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where everything goes.")] = Path("everlearn-demo"),
     whole_year: Annotated[bool, typer.Option("--all", help="All of 2013, not January and February.")] = False,
     broker: Broker = None,
-    broker_config: Config = None,
+    broker_config: BrokerConfig = None,
     peers: Annotated[bool, typer.Option(help="River's learners beside it.")] = True,
     seed: Seed = 0,
     limit: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
@@ -68,11 +74,14 @@ def demo(
 
 @app.command()
 def run(
-    events: Annotated[str, typer.Option(metavar="TOPIC", help="Events, with or without their label.")],
-    snapshots: Annotated[Path, typer.Option(metavar="DIR", help="Where snapshots are kept.")],
+    config: ConfigFile = None,
+    events: Annotated[
+        str | None, typer.Option(metavar="TOPIC", help="Events, with or without their label.")
+    ] = None,
+    snapshots: Annotated[Path | None, typer.Option(metavar="DIR", help="Where snapshots are kept.")] = None,
     log: Annotated[Path | None, typer.Option(metavar="FILE", help="An embedded log.")] = None,
     broker: Broker = None,
-    broker_config: Config = None,
+    broker_config: BrokerConfig = None,
     labels: Annotated[str | None, typer.Option(metavar="TOPIC", help="Labels that come later.")] = None,
     forecasts: Annotated[
         str | None, typer.Option(metavar="TOPIC", help="Where answers go.  [default: EVENTS.forecasts]")
@@ -81,48 +90,56 @@ def run(
         str | None, typer.Option(metavar="TOPIC", help="Where records go that cannot be used.")
     ] = None,
     start: Annotated[
-        Literal["beginning", "end"] | None,
-        typer.Option("--from", help="Where a first run begins; later ones go on from their snapshot."),
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="beginning|end|TIME|FILE",
+            help="Where a first run begins; later ones go on from their snapshot.",
+        ),
     ] = None,
     bounded: Annotated[bool, typer.Option("--bounded", help="End where the topics end now.")] = False,
     task: Annotated[
-        Literal["classification", "regression"], typer.Option(help="What labels are.")
-    ] = "classification",
+        Literal["classification", "regression"] | None,
+        typer.Option(help="What labels are.  [default: classification]"),
+    ] = None,
     keys: Annotated[
         list[str] | None,
         typer.Option("--key", metavar="FIELD", help="Names an entity; a,b for a pair; may be repeated."),
     ] = None,
-    seed: Seed = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of all randomness.  [default: 0]")] = None,
     label_history: Annotated[
         bool, typer.Option("--label-history", help="Let forecasts read the labels just before.")
     ] = False,
-    every_seconds: Annotated[float, typer.Option(min=0.1, help="Seconds between snapshots.")] = 30.0,
+    every_seconds: Annotated[
+        float | None, typer.Option(min=0.1, help="Seconds between snapshots.  [default: 30]")
+    ] = None,
 ) -> None:
-    """Attach to topics: answer every event, learn every label, go on after any end."""
-    from engine.attach import Attachment, attach, keys_of
+    """Attach to topics: answer every event, learn every label, go on after any end.
+
+    Everything may stand in the file of --config or in variables such as EVERLEARN_SOURCE__BROKER.
+    """
+    from engine.attach import attach
+    from engine.settings import read_config
     from engine.terminal import open_view
 
-    _of_a_broker(broker, broker_config)
-    forecasts = forecasts or f"{events}.forecasts"
-    _distinct({"--events": events, "--labels": labels}, {"--forecasts": forecasts, "--dead": dead})
-    asked = Attachment(
-        log=log,
-        broker=broker,
-        broker_config=broker_config,
-        events=events,
-        labels=labels,
-        forecasts=forecasts,
-        dead=dead,
-        snapshots=snapshots,
-        start=start,
-        bounded=bounded,
-        task=task,
-        keys=keys_of(keys or []),
-        seed=seed,
-        label_history=label_history,
-        every_seconds=every_seconds,
-    )
-    attach(asked, open_view())
+    options = {
+        "--events": events,
+        "--snapshots": snapshots,
+        "--log": log,
+        "--broker": broker,
+        "--broker-config": broker_config,
+        "--labels": labels,
+        "--forecasts": forecasts,
+        "--dead": dead,
+        "--from": start,
+        "--bounded": bounded,
+        "--task": task,
+        "--key": [key.split(",") if "," in key else key for key in keys or []],
+        "--seed": seed,
+        "--label-history": label_history,
+        "--every-seconds": every_seconds,
+    }
+    attach(read_config(config, options).config, open_view())
 
 
 def _of_a_broker(broker: str | None, config: Path | None) -> None:
@@ -132,19 +149,6 @@ def _of_a_broker(broker: str | None, config: Path | None) -> None:
         raise BrokerConfigError(
             f"--broker-config {config} is given without --broker; expected both or neither"
         )
-
-
-def _distinct(read: dict[str, str | None], written: dict[str, str | None]) -> None:
-    """AttachError where a topic to write is another option's too: going on cuts what was written, input too."""
-    from engine.attach import AttachError
-
-    for option, topic in written.items():
-        for other, its in (read | written).items():
-            if topic is not None and topic == its and other != option:
-                raise AttachError(
-                    f"{option} and {other} are both topic {topic!r}; expected a topic of its own for what is "
-                    f"written, because a run that goes on cuts it back. Use another {option}"
-                )
 
 
 @checkpoints.command("ls")
@@ -207,7 +211,7 @@ def checkpoint_verify(
 def doctor(
     out: Annotated[Path, typer.Option(metavar="DIR", help="A folder to write to.")] = Path("everlearn-demo"),
     broker: Broker = None,
-    broker_config: Config = None,
+    broker_config: BrokerConfig = None,
 ) -> None:
     """Look whether everything that is needed is there; exit code 2 if something is not."""
     from engine.doctor import examine
@@ -284,7 +288,9 @@ def main() -> None:
     except Exception as error:
         if not _told(error):
             raise
-        text = " ".join(str(error).split())
+        from engine.settings_errors import ConfigError
+
+        text = str(error) if isinstance(error, ConfigError) else " ".join(str(error).split())
         print(f"Error: {text}", file=sys.stderr)
         raise SystemExit(2) from None
 
@@ -294,9 +300,10 @@ def _told(error: Exception) -> bool:
     from engine.attach import AttachError
     from engine.checkpoint import CheckpointError
     from engine.demo import DemoError
+    from engine.settings_errors import ConfigError
     from streams.errors import StreamError
 
-    return isinstance(error, AttachError | CheckpointError | DemoError | StreamError | OSError)
+    return isinstance(error, AttachError | CheckpointError | ConfigError | DemoError | StreamError | OSError)
 
 
 if __name__ == "__main__":

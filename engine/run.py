@@ -14,12 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from types import FrameType, TracebackType
 from typing import Any, Protocol, runtime_checkable
 
-import msgspec
-
-from engine.checkpoint import CheckpointError, CheckpointStore, Snapshot
+from engine.checkpoint import CheckpointStore, Snapshot
 from engine.checkpoint import Entry as Kept
 from engine.crashpoints import crash_point
 from engine.evaluate.latency import Latency
+from engine.identity import check_identity
 from engine.observe import Observer, Resumed, Saved, Silent
 from engine.observe.timers import Timers
 from engine.order import Entry, Mark, Offsets, Order, Stage, same_place
@@ -140,7 +139,7 @@ class Loop:
             self.order.begin(generation, number + len(recorded))
         self.start(snapshot, recorded)
         if snapshot is not None:
-            _same(self.config, snapshot.meta["config"], str(snapshot.path))
+            check_identity(self.config, snapshot.meta["config"], str(snapshot.path))
             given = self.sink.cursor()
             self.sink.rewind(snapshot.meta["cursor"])
             again = max(given - snapshot.meta["cursor"], 0)
@@ -387,16 +386,6 @@ def _offsets(listed: Sequence[Sequence[Any]]) -> dict[TopicPartition, int]:
 def _next_entry(snapshot: Snapshot) -> int:
     """The number of the first entry of the recorded order that a snapshot does not know."""
     return int(snapshot.meta.get("order", {"next": 0})["next"])
-
-
-def _same(asked: Mapping[str, Any], kept: Mapping[str, Any], where: str) -> None:
-    for name in sorted({*asked, *kept}):
-        a = msgspec.json.decode(msgspec.json.encode(asked.get(name)))
-        if a != kept.get(name):
-            raise CheckpointError(
-                f"{where}: {name} is {kept.get(name)!r} there, asked for {a!r}; "
-                "run with the same options, or with another folder for snapshots"
-            )
 
 
 class StopSignals:

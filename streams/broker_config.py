@@ -88,6 +88,24 @@ def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return dict(options)
 
 
+def from_text(name: str, text: str) -> Any:
+    """A setting from an environment variable, of the kind that its name asks for; text that is none stays text.
+
+    >>> from_text("request_timeout_ms", "31000"), from_text("ssl_check_hostname", "false")
+    (31000, False)
+    """
+    known = _known()
+    kind = _kind(name, known[name]) if name in known else str
+    if kind is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    if kind not in (None, str):
+        try:
+            return float(text) if "." in text else int(text)
+        except ValueError:
+            return text
+    return text
+
+
 def options_of(client: Any, options: Mapping[str, Any] | None) -> dict[str, Any]:
     """Those of the settings that a client of kafka-python knows: consumer, producer or admin."""
     return {
