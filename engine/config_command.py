@@ -154,7 +154,7 @@ def lines(settings: Settings) -> Iterator[str]:
 
 def _of_broker(settings: Settings) -> Iterator[str]:
     """The table of the broker's settings, where there are any."""
-    from engine.config import is_secret
+    from engine.sections import is_secret
 
     found = settings.config.source.settings
     if found:

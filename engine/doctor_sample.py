@@ -38,8 +38,8 @@ def judge(
     """Findings on the messages of a topic that is read for this role; now: seconds since 1970-01-01 UTC.
 
     >>> from streams.codecs import decode
-    >>> message = Message("orders 0:7", b'{"id":"a","time":1e9,"features":{}}', None, None)
-    >>> [(found.well, found.text) for found in judge("orders", "events", [message], decode, 2e9)]
+    >>> message = Message("paid 0:7", b'{"id":"a","time":1e9,"label":1}', None, None)
+    >>> [(found.well, found.text) for found in judge("paid", "labels", [message], decode, 2e9)]
     [(True, 'all of 1 can be read'), (True, '2001-09-09T01:46:40 to 2001-09-09T01:46:40')]
     """
     name = f"{topic}: messages"

@@ -15,8 +15,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
 
-from engine.config import Config, is_secret
+from engine.config import Config
 from engine.cross_checks import disagreements
+from engine.sections import is_secret
 from engine.settings_errors import ConfigError, expected, shown
 
 PREFIX = "EVERLEARN_"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import sys
 import tomllib
 from pathlib import Path
@@ -16,7 +15,7 @@ from engine.cli import main
 from engine.config import Config
 from engine.config_command import TEMPLATES, examples, lines, reference
 from engine.cross_checks import WITH_REGISTRY
-from engine.identity import MAY_BEGIN, MAY_CHANGE, MUST_STAY, check_identity, identity_of
+from engine.identity import MAY_CHANGE, MUST_STAY
 from engine.settings import OPTIONS, Settings, keys, read_config, variable
 from engine.settings_errors import ConfigError
 
@@ -303,35 +302,6 @@ def test_every_option_of_run_sets_a_key_that_there_is() -> None:
     known = {path for path, _ in keys()}
     assert set(OPTIONS.values()) <= known
     assert all(field.description for _, field in keys())
-
-
-# -- identity --
-
-
-def test_every_key_either_must_stay_or_may_change() -> None:
-    for path, _ in keys():
-        covering = [known for known in (*MUST_STAY, *MAY_CHANGE) if f"{path}.".startswith(f"{known}.")]
-        assert len(covering) == 1, (path, covering)
-    assert set(MAY_BEGIN) <= set(MUST_STAY)
-
-
-def test_an_identity_is_told_with_all_that_differs_and_grows_with_defaults(tmp_path: Path) -> None:
-    from engine.checkpoint import CheckpointError
-
-    kept = identity_of(read(tmp_path, MINIMAL).config)
-    assert json.loads(json.dumps(kept)) == kept
-    check_identity(kept, kept, "file")
-    older = {name: value for name, value in kept.items() if not name.startswith("labels.")}
-    check_identity(kept, older, "file")
-    with_dead = {**kept, "dead.topic": "d", "labels.report": "r"}
-    check_identity(with_dead, kept, "file")
-    with pytest.raises(
-        CheckpointError, match=r"dead.topic is 'd' there, asked for None; labels.report is 'r'"
-    ):
-        check_identity(kept, with_dead, "file")
-    other = {**kept, "learner.seed": 3, "source.events": "f"}
-    with pytest.raises(CheckpointError, match=r"learner.seed is 0 there, asked for 3; source.events is 'e'"):
-        check_identity(other, kept, "file")
 
 
 # -- examples and documentation --

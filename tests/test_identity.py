@@ -1,0 +1,38 @@
+"""What must not change between runs on the same snapshots is named, and told where it differs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from engine.checkpoint import CheckpointError
+from engine.config import Config
+from engine.identity import MAY_BEGIN, MAY_CHANGE, MUST_STAY, check_identity, identity_of
+from engine.settings import keys
+
+CONFIG = Config.model_validate({"source": {"log": "l", "events": "e"}, "snapshots": {"folder": "s"}})
+
+
+def test_every_key_either_must_stay_or_may_change() -> None:
+    for path, _ in keys():
+        covering = [known for known in (*MUST_STAY, *MAY_CHANGE) if f"{path}.".startswith(f"{known}.")]
+        assert len(covering) == 1, (path, covering)
+    assert set(MAY_BEGIN) <= set(MUST_STAY)
+
+
+def test_an_identity_is_told_with_all_that_differs_and_grows_with_defaults() -> None:
+    kept = identity_of(CONFIG)
+    assert json.loads(json.dumps(kept)) == kept
+    check_identity(kept, kept, "file")
+    older = {name: value for name, value in kept.items() if not name.startswith("labels.")}
+    check_identity(kept, older, "file")
+    with_dead = {**kept, "dead.topic": "d", "labels.report": "r"}
+    check_identity(with_dead, kept, "file")
+    with pytest.raises(
+        CheckpointError, match=r"dead.topic is 'd' there, asked for None; labels.report is 'r'"
+    ):
+        check_identity(kept, with_dead, "file")
+    other = {**kept, "learner.seed": 3, "source.events": "f"}
+    with pytest.raises(CheckpointError, match=r"learner.seed is 0 there, asked for 3; source.events is 'e'"):
+        check_identity(other, kept, "file")
