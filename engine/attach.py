@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from engine.run import Loop
     from engine.shard import Shard
     from engine.terminal import View
+    from streams.join_limits import JoinLimits
     from streams.protocols import Decode, Sink, Source
 
 SHOW_SECONDS = 1.0
 NOT_ATTACHED = (
     "source.client", "source.group", "source.instance", "source.shards", "format.events", "format.labels",
-    "labels.max_bytes", "labels.corrections", "labels.report", "duplicates.window", "learning.frozen",
-    "learning.at_most", "learning.per", "forecasts.transactional", "dead.max_ratio", "dead.over", "dead.max_run",
+    "labels.report", "forecasts.transactional", "dead.max_ratio", "dead.over", "dead.max_run",
     "metrics.port", "log.format", "log.level",
 )  # fmt: skip
 """Settings whose part of the run is not opened here yet: another value than the default is refused."""
@@ -117,12 +117,21 @@ def open_shard(config: Config) -> Shard:
     from engine.evaluate.metrics import PrequentialMetrics
     from engine.shard import Shard
     from streams.join import PendingForecasts
+    from streams.pacing import LabelPacer
 
-    limits = config.labels
-    pending = PendingForecasts[Any](
-        max_age=limits.max_age, max_count=limits.max_waiting, max_held=limits.max_held
-    )
-    return Shard(open_model(config), PrequentialMetrics(config.task), pending)
+    pace = config.learning
+    pacer = LabelPacer(pace.at_most, pace.per) if pace.at_most is not None and pace.per is not None else None
+    pending = PendingForecasts[Any](open_limits(config))
+    return Shard(open_model(config), PrequentialMetrics(config.task), pending, pacer=pacer)
+
+
+def open_limits(config: Config) -> JoinLimits:
+    """How many forecasts, labels and ids wait and are remembered."""
+    from streams.join_limits import JoinLimits
+
+    limits = config.labels.model_dump(exclude={"report"})
+    window, max_queued = config.duplicates.window, config.learning.max_queued
+    return JoinLimits(**limits, window=window, max_queued=max_queued)
 
 
 def open_source(config: Config, journal: Journal) -> Source:
@@ -150,6 +159,7 @@ def open_decoder(config: Config, topic: str) -> Decode:
 def open_loop(config: Config, journal: Journal, store: CheckpointStore) -> Loop:
     """All parts joined, nothing read yet."""
     from engine.run import Loop
+    from engine.switch import Switch
 
     check_attached(config)
     shard = open_shard(config)
@@ -160,6 +170,7 @@ def open_loop(config: Config, journal: Journal, store: CheckpointStore) -> Loop:
         sink,
         store,
         dead=dead,
+        switch=Switch(store.folder, store.shard, always=config.learning.frozen),
         config=identity_of(config),
         every_records=config.snapshots.every_records,
         every_seconds=config.snapshots.every_seconds,

@@ -159,11 +159,18 @@ class LabelsSection(Section):
         default=100_000, description="forecasts that wait, at most; the oldest gives way"
     )
     max_bytes: int = Field(
-        default=512 << 20, ge=1 << 20, description="bytes of waiting forecasts, at most; the oldest gives way"
+        default=1 << 30, ge=1 << 20, description="bytes of waiting forecasts, at most; the oldest gives way"
     )
     max_held: Count = Field(default=10_000, description="labels that wait for their event, at most")
     corrections: Literal["ignore", "learn"] = Field(
         default="ignore", description="a further label that differs: ignore it, or learn it too"
+    )
+    correct_within: Count = Field(
+        default=10_000, description="labelled events that are kept so that a correction can be learned"
+    )
+    remembered: Count = Field(
+        default=100_000,
+        description="ids of labels that are remembered, to know late, repeated and corrected ones",
     )
     report: Topic | None = Field(
         default=None, description="topic for orphan, late, duplicate and corrected labels"
@@ -174,7 +181,7 @@ class DuplicatesSection(Section):
     """Events that come twice."""
 
     window: Count = Field(
-        default=10_000, description="ids that are remembered, so that an event is answered once"
+        default=100_000, description="ids that are remembered, so that an event is answered once"
     )
 
 
@@ -186,6 +193,7 @@ class LearningSection(Section):
         default=None, description="labels that are learned per interval, at most; the rest wait"
     )
     per: Seconds | None = Field(default=None, description="the interval, in seconds of event time")
+    max_queued: Count = Field(default=100_000, description="labels that wait for their turn, at most")
 
 
 class LearnerSection(Section):

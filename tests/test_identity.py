@@ -6,10 +6,12 @@ import json
 
 import pytest
 
+from engine.attach import open_limits
 from engine.checkpoint import CheckpointError
 from engine.config import Config
 from engine.identity import MAY_BEGIN, MAY_CHANGE, MUST_STAY, check_identity, identity_of
 from engine.settings import keys
+from streams.join_limits import JoinLimits
 
 CONFIG = Config.model_validate({"source": {"log": "l", "events": "e"}, "snapshots": {"folder": "s"}})
 
@@ -36,3 +38,7 @@ def test_an_identity_is_told_with_all_that_differs_and_grows_with_defaults() -> 
     other = {**kept, "learner.seed": 3, "source.events": "f"}
     with pytest.raises(CheckpointError, match=r"learner.seed is 0 there, asked for 3; source.events is 'e'"):
         check_identity(other, kept, "file")
+
+
+def test_the_limits_of_the_join_are_its_own_by_default() -> None:
+    assert open_limits(CONFIG) == JoinLimits()
