@@ -179,7 +179,7 @@ def checkpoint_inspect(file: Annotated[Path, typer.Argument(metavar="FILE")]) ->
         shown |= {
             "counts": shard["counts"],
             "join": shard["join"]["counts"],
-            "waiting": len(shard["join"]["ids"]),
+            "waiting": len(arrays["join/since"]),
         }
     layout = {name: [str(array.dtype), list(array.shape)] for name, array in sorted(arrays.items())}
     typer.echo(json.dumps({"bytes": file.stat().st_size, **shown, "arrays": layout}, indent=1))
