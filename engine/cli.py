@@ -238,7 +238,7 @@ def doctor(
 def produce(
     stream: Annotated[Literal["flights"], typer.Argument(metavar="flights", help="What is written.")],
     broker: Broker = None,
-    broker_config: Config = None,
+    broker_config: BrokerConfig = None,
     log: Annotated[Path | None, typer.Option(metavar="FILE", help="An embedded log.")] = None,
     speed: Annotated[
         float, typer.Option(metavar="N", help="Seconds of the stream's time in one of the clock's.")
