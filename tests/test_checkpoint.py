@@ -1,25 +1,24 @@
-"""Checkpoints: what comes back, what is refused, which one counts."""
+"""The checkpoint's file: what comes back, what is refused."""
 
 from __future__ import annotations
 
 import json
+import random
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import old_snapshots
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from engine import checkpoint
-from engine.checkpoint import CheckpointError, CheckpointStore, NewerFormat, StaleWriter, read, write
+from engine import checkpoint_file
+from engine.checkpoint import CheckpointError, NewerFormat, peek, read, write
 
-ARRAYS = {
-    "weights": np.arange(12.0).reshape(3, 4),
-    "steps": np.array(7),
-    "none": np.zeros((0, 3), np.float32),
-}
-META = {"events": 3, "seen": ["ü", 1, True, None, 0.1], "nested": {"b": 1, "a": float("inf")}}
+ARRAYS, META = old_snapshots.ARRAYS, old_snapshots.META
 
 dtypes = st.sampled_from(["?", "i1", "i4", "i8", "u1", "u8", "<f2", "<f4", "<f8", ">f8", ">i4"])
 anything = dtypes.flatmap(lambda kind: hnp.arrays(kind, hnp.array_shapes(min_dims=0, min_side=0, max_side=4)))
@@ -111,7 +110,7 @@ def test_somebody_elses_safetensors_file_is_foreign(tmp_path: Path) -> None:
 
 def test_a_later_format_asks_for_an_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as later:
-        later.setattr(checkpoint, "VERSION", 9)
+        later.setattr(checkpoint_file, "VERSION", 9)
         write(tmp_path / "a", ARRAYS, META)
     with pytest.raises(NewerFormat, match="format version 9"):
         read(tmp_path / "a")
@@ -121,11 +120,11 @@ def test_an_earlier_format_is_brought_up_step_by_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path / "a", {"x": np.ones(2)}, {"steps": []})
-    first = checkpoint.VERSION
-    monkeypatch.setattr(checkpoint, "VERSION", first + 2)
+    first = checkpoint_file.VERSION
+    monkeypatch.setattr(checkpoint_file, "VERSION", first + 2)
     for version in (first, first + 1):
         monkeypatch.setitem(
-            checkpoint.MIGRATIONS,
+            checkpoint_file.MIGRATIONS,
             version,
             lambda arrays, meta, v=version: (
                 {"x": arrays["x"] + (v - first + 1)},
@@ -137,17 +136,13 @@ def test_an_earlier_format_is_brought_up_step_by_step(
     assert meta == {"steps": [first, first + 1]}
 
 
-def test_a_file_with_its_meta_in_the_head_is_still_read(tmp_path: Path) -> None:
-    from safetensors.numpy import save_file
-
-    blank = "0" * 64
-    text = json.dumps({"format": checkpoint.FORMAT, "version": 1, "sha256": blank, "meta": META})
-    told = text.replace(blank, checkpoint._digest(text, ARRAYS), 1)
-    save_file(ARRAYS, tmp_path / "a", {"everlearn": told})
-    arrays, meta = read(tmp_path / "a")
-    assert meta == META
+def test_a_file_of_the_first_format_version_is_still_read() -> None:
+    arrays, meta = read(old_snapshots.FORMAT)
+    assert b'\\"version\\": 1,' in old_snapshots.FORMAT.read_bytes()
+    assert meta == peek(old_snapshots.FORMAT) == META
     assert set(arrays) == set(ARRAYS)
-    np.testing.assert_array_equal(arrays["weights"], ARRAYS["weights"])
+    for name, array in ARRAYS.items():
+        np.testing.assert_array_equal(arrays[name], array)
 
 
 def test_meta_of_more_than_a_head_can_hold_comes_back(tmp_path: Path) -> None:
@@ -175,71 +170,6 @@ def test_a_name_that_is_the_files_own_is_refused(tmp_path: Path, name: str) -> N
         write(tmp_path / "a", {name: np.zeros(1)}, {})
 
 
-def test_the_newest_counts_and_only_the_last_few_stay(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path, keep=2)
-    for events in range(5):
-        store.save(ARRAYS, {"events": events})
-    assert [entry.sequence for entry in store.ls()] == [4, 5]
-    latest = store.latest()
-    assert latest is not None
-    assert latest.meta == {"events": 4}
-
-
-def test_an_empty_store_has_no_latest(tmp_path: Path) -> None:
-    assert CheckpointStore(tmp_path / "none").latest() is None
-    assert CheckpointStore(tmp_path / "none").ls() == []
-
-
-def test_a_damaged_newest_one_falls_back_to_the_one_before_and_is_reported(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path)
-    store.save(ARRAYS, {"events": 1})
-    newest = store.save(ARRAYS, {"events": 2})
-    newest.path.write_bytes(newest.path.read_bytes()[:-5])
-    latest = store.latest()
-    assert latest is not None
-    assert latest.meta == {"events": 1}
-    assert [path for path, _ in store.damaged] == [newest.path]
-
-
-def test_a_store_with_nothing_whole_is_an_error_and_not_a_fresh_start(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path)
-    store.save(ARRAYS, META).path.write_bytes(b"")
-    with pytest.raises(CheckpointError, match="none of 1 checkpoints"):
-        store.latest()
-
-
-def test_a_checkpoint_of_a_later_release_is_not_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = CheckpointStore(tmp_path)
-    store.save(ARRAYS, {"events": 1})
-    with monkeypatch.context() as later:
-        later.setattr(checkpoint, "VERSION", checkpoint.VERSION + 1)
-        store.save(ARRAYS, {"events": 2})
-    with pytest.raises(NewerFormat):
-        store.latest()
-
-
-def test_a_process_that_was_replaced_can_neither_write_nor_outrank(tmp_path: Path) -> None:
-    old, new = CheckpointStore(tmp_path), CheckpointStore(tmp_path)
-    for events in range(3):
-        old.save(ARRAYS, {"events": events})
-    assert new.claim() == old.claim() + 1
-    with pytest.raises(StaleWriter, match="taken over"):
-        old.save(ARRAYS, {"events": 99})
-    new.save(ARRAYS, {"events": 3})
-    latest = new.latest()
-    assert latest is not None
-    assert (latest.generation, latest.meta) == (2, {"events": 3})
-
-
-def test_shards_in_one_folder_do_not_see_each_other(tmp_path: Path) -> None:
-    a, b = CheckpointStore(tmp_path, shard="a"), CheckpointStore(tmp_path, shard="a.b")
-    a.save(ARRAYS, {"shard": "a"})
-    assert b.latest() is None
-    assert b.claim() == 1
-
-
 def test_no_pickle_is_ever_read(tmp_path: Path) -> None:
     path = tmp_path / "a"
     write(path, ARRAYS, META)
@@ -253,8 +183,124 @@ def test_no_pickle_is_ever_read(tmp_path: Path) -> None:
     }
 
 
-def test_bad_options_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="shard is 'a/b'"):
-        CheckpointStore(tmp_path, shard="a/b")
-    with pytest.raises(ValueError, match="keep is 0"):
-        CheckpointStore(tmp_path, keep=0)
+def test_a_file_is_what_safetensors_itself_would_write(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save
+
+    kinds = ["?", "i1", "u1", "<i2", "<u2", "<f2", "<i4", "<u4", "<f4", "<i8", "<u8", "<f8"]
+    arrays = {f"ü\n\x01 {kind}{n}": np.ones((n, 3), kind) for kind in kinds for n in (2, 0, 1)}
+    write(tmp_path / "a", arrays, {"a": 1})
+    data = (tmp_path / "a").read_bytes()
+    head = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    text = np.frombuffer(b'{"a": 1}', np.uint8)
+    assert data == save({**arrays, "everlearn.meta": text}, head["__metadata__"])
+    back = load_file(tmp_path / "a")
+    assert all(np.array_equal(back[name], array) for name, array in arrays.items())
+
+
+def test_a_file_takes_no_copy_of_its_arrays_to_write_and_one_to_read(tmp_path: Path) -> None:
+    size = 8_000_000
+    arrays = {f"w{n}": np.full(size // 40, float(n)) for n in range(5)}
+    tracemalloc.start()
+    try:
+        write(tmp_path / "a", arrays, META)
+        written = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        back = read(tmp_path / "a")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert set(back[0]) == set(arrays)
+    assert written < size // 8
+    assert size < peak < size + size // 8
+
+
+def test_a_peek_tells_the_meta_without_reading_the_arrays(tmp_path: Path) -> None:
+    write(tmp_path / "a", {"a": np.ones(100_000), "z": np.ones(3, "u1")}, META)
+    assert peek(tmp_path / "a") == META
+    with open(tmp_path / "a", "r+b") as file:
+        file.seek(5_000)
+        file.write(b"damaged")
+    assert peek(tmp_path / "a") == META
+    with pytest.raises(CheckpointError, match="do not match its checksum"):
+        read(tmp_path / "a")
+
+
+def test_a_peek_at_a_file_torn_anywhere_is_an_error_that_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    write(path, ARRAYS, META)
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match=str(path)):
+            peek(path)
+
+
+def test_a_peek_at_a_file_whose_meta_is_no_object_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    write(path, {}, {"events": 3})
+    whole = path.read_bytes()
+    for text in (b'{"events": x}', b'["events", 3]', b'{"events": \xff}'):
+        path.write_bytes(whole.replace(b'{"events": 3}', text))
+        with pytest.raises(CheckpointError, match="its meta is no JSON object"):
+            peek(path)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(meta=st.dictionaries(st.text(max_size=5), values, max_size=5))
+def test_any_meta_comes_back_to_the_bit(tmp_path: Path, meta: dict[str, Any]) -> None:
+    write(tmp_path / "a", {}, meta)
+    back = read(tmp_path / "a")[1]
+    assert json.dumps(back) == json.dumps(meta)  # tells -0.0 from 0.0 and 1 from 1.0, keeps the order
+    assert peek(tmp_path / "a") == back
+
+
+@pytest.mark.parametrize("odd", [float("inf"), float("nan"), 2**70, "\ud800", None])
+def test_a_long_list_comes_back_with_what_is_odd_in_it(tmp_path: Path, odd: Any) -> None:
+    chance = random.Random(5)
+    numbers = [chance.random() for _ in range(3000)]
+    for place in (0, 511, 512, 2999):
+        values = [*numbers[:place], odd, *numbers[place:]]
+        write(tmp_path / "a", {}, {"values": values, "pairs": [[1, value] for value in values]})
+        assert json.dumps(read(tmp_path / "a")[1]["values"]) == json.dumps(values)
+        assert json.dumps(read(tmp_path / "a")[1]["pairs"][-1]) == json.dumps([1, values[-1]])
+
+
+def test_nan_pairs_and_keys_that_are_no_text_come_back_as_json_has_them(tmp_path: Path) -> None:
+    write(tmp_path / "a", {}, {"nan": [float("nan")], "pair": (1, (2.5, "x")), 7: {True: [(1, {2: 3})]}})
+    meta = read(tmp_path / "a")[1]
+    assert json.dumps(meta) == '{"nan": [NaN], "pair": [1, [2.5, "x"]], "7": {"true": [[1, {"2": 3}]]}}'
+
+
+shapes = st.lists(st.integers(0, 4), max_size=3)
+entries = st.dictionaries(
+    st.text(max_size=3),
+    st.fixed_dictionaries(
+        {
+            "dtype": st.sampled_from(["F64", "U8", "BOOL", "BF16", 1]),
+            "shape": shapes | st.lists(st.integers(-1, 2**70), max_size=3) | st.none(),
+            "data_offsets": st.lists(st.integers(-1, 64), max_size=3) | st.none() | st.just([0, 1.5]),
+        }
+    )
+    | st.none(),
+    max_size=3,
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(head=entries, data=st.binary(max_size=64))
+def test_a_head_that_somebody_made_up_is_an_error_that_names_the_file(
+    tmp_path: Path, head: dict[str, Any], data: bytes
+) -> None:
+    about = json.dumps({"format": checkpoint_file.FORMAT, "version": 2, "sha256": "0" * 64})
+    text = json.dumps({**head, "__metadata__": {"everlearn": about}}).encode()
+    (tmp_path / "a").write_bytes(len(text).to_bytes(8, "little") + text + data)
+    for look in (read, peek):
+        with pytest.raises(CheckpointError, match=str(tmp_path / "a")):
+            look(tmp_path / "a")

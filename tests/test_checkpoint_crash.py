@@ -29,8 +29,11 @@ PLACES = [
     "checkpoint.claimed",
     "checkpoint.before_write",
     "checkpoint.half_written",
+    "checkpoint.before_fsync",
+    "checkpoint.after_fsync",
     "checkpoint.before_rename",
     "checkpoint.after_rename",
+    "checkpoint.before_folder_fsync",
     "checkpoint.durable",
     "checkpoint.before_remove",
 ]
