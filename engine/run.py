@@ -19,6 +19,7 @@ from engine.checkpoint import Entry as Kept
 from engine.crashpoints import crash_point
 from engine.evaluate.latency import Latency
 from engine.identity import check_identity
+from engine.migrations import CONTENTS, up_to_date
 from engine.observe import Observer, Resumed, Saved, Silent
 from engine.observe.timers import Timers
 from engine.order import Entry, Mark, Offsets, Order, Stage, same_place
@@ -28,6 +29,8 @@ from streams.errors import LogChanged
 from streams.event import Record, TopicPartition
 from streams.fingerprint import fingerprint_of
 from streams.protocols import Clock, Sink, Source
+
+_NONE: Mapping[str, Any] = {"positions": [], "stages": [], "marks": []}  # of a first run
 
 
 @runtime_checkable
@@ -134,7 +137,9 @@ class Loop:
         if self.store is not None and self.order is not None:
             generation = self.store.claim()
             snapshot = self.store.latest()
-            number = 0 if snapshot is None else _next_entry(snapshot)
+            if snapshot is not None:
+                snapshot = snapshot._replace(meta=up_to_date(snapshot.meta, str(snapshot.path)))
+            number = 0 if snapshot is None else snapshot.meta["order"]["next"]
             recorded = self.order.since(number)
             self.order.begin(generation, number + len(recorded))
         self.start(snapshot, recorded)
@@ -159,19 +164,19 @@ class Loop:
         recorded: the entries behind the snapshot; `run` and `turn` take records in their order first.
         Raises LogChanged where a log no longer holds what was read from it.
         """
-        meta = {} if snapshot is None else snapshot.meta
-        positions = _offsets(meta.get("positions", []))
+        meta = _NONE if snapshot is None else up_to_date(snapshot.meta, str(snapshot.path))
+        positions = _offsets(meta["positions"])
         if snapshot is not None:
             self.shard.restore(snapshot.arrays, meta["shard"])
             self.source.seek(positions)
-            self._last = {TopicPartition(t, n): (offset, mark) for t, n, offset, mark in meta.get("last", [])}
+            self._last = {TopicPartition(t, n): (offset, mark) for t, n, offset, mark in meta["last"]}
             self._compare(str(snapshot.path))
         self._positions = {**self.source.positions(), **positions}
         self._rest = []
-        self._marks = [Mark(frozen, _offsets(at)) for frozen, at in meta.get("marks", [])]
+        self._marks = [Mark(frozen, _offsets(at)) for frozen, at in meta["marks"]]
         self._marks += [entry for entry in recorded if isinstance(entry, Mark)]
         if isinstance(self.source, Staged):
-            stages = [_offsets(stage) for stage in meta.get("stages", [])]
+            stages = [_offsets(stage) for stage in meta["stages"]]
             self.source.follow([*stages, *(entry.ends for entry in recorded if isinstance(entry, Stage))])
 
     def _tell_resumed(self, snapshot: Snapshot | None, again: int) -> None:
@@ -346,6 +351,7 @@ class Loop:
         self._last |= {p: (taken.position.offset, fingerprint_of(taken)) for p, taken in self._taken.items()}
         self._taken.clear()
         return {
+            "contents": CONTENTS,
             "config": self.config,
             "shard": shard,
             "positions": _listed(self._positions or {}),
@@ -381,11 +387,6 @@ def _listed(offsets: Mapping[TopicPartition, int]) -> list[list[Any]]:
 
 def _offsets(listed: Sequence[Sequence[Any]]) -> dict[TopicPartition, int]:
     return {TopicPartition(topic, partition): offset for topic, partition, offset in listed}
-
-
-def _next_entry(snapshot: Snapshot) -> int:
-    """The number of the first entry of the recorded order that a snapshot does not know."""
-    return int(snapshot.meta.get("order", {"next": 0})["next"])
 
 
 class StopSignals:

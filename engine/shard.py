@@ -292,8 +292,8 @@ class Shard:
         self.metrics = PrequentialMetrics.from_state(meta["metrics"])
         self.witness = None if meta["witness"] is None else Witness.from_state(meta["witness"])
         self.counts = msgspec.convert(meta["counts"], Counts)
-        self.refusals.restore(meta.get("refusals", []))
-        self.frozen = meta.get("frozen", False)
+        self.refusals.restore(meta["refusals"])
+        self.frozen = meta["frozen"]
 
 
 def _decision(event: Event, said: Any, version: int, position: Position) -> Decision:
