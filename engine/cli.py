@@ -7,13 +7,13 @@ one line on standard error and exit code 2.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from engine.checkpoint_command import checkpoints
 from engine.config_command import configs
 from engine.evaluate.command import evaluate
 
@@ -25,7 +25,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-checkpoints = typer.Typer(help="Look at snapshots and saved models.", no_args_is_help=True)
 app.add_typer(checkpoints, name="checkpoint", rich_help_panel=None)
 app.add_typer(configs, name="config", rich_help_panel=None)
 app.command()(evaluate)
@@ -149,62 +148,6 @@ def _of_a_broker(broker: str | None, config: Path | None) -> None:
         raise BrokerConfigError(
             f"--broker-config {config} is given without --broker; expected both or neither"
         )
-
-
-@checkpoints.command("ls")
-def checkpoint_ls(
-    folder: Annotated[Path, typer.Argument(metavar="DIR")],
-    shard: Annotated[str, typer.Option(help="Which shard's.")] = "0",
-) -> None:
-    """List the snapshots in DIR, oldest first."""
-    from engine.checkpoint import CheckpointError, CheckpointStore
-
-    found = CheckpointStore(folder, shard).ls()
-    if not found:
-        raise CheckpointError(f"{folder}: holds no snapshot of shard {shard}")
-    for entry in found:
-        where = f"generation {entry.generation}  sequence {entry.sequence}"
-        typer.echo(f"{entry.path.name}  {where}  {entry.bytes:,} bytes")
-
-
-@checkpoints.command("inspect")
-def checkpoint_inspect(file: Annotated[Path, typer.Argument(metavar="FILE")]) -> None:
-    """Show as JSON what FILE holds: its arrays by type and shape, and where the run stood."""
-    from engine.checkpoint import read
-
-    arrays, meta = read(file)
-    shown: dict[str, Any] = {name: value for name, value in meta.items() if name != "shard"}
-    shard = meta.get("shard")
-    if isinstance(shard, dict):
-        shown |= {
-            "counts": shard["counts"],
-            "join": shard["join"]["counts"],
-            "waiting": len(arrays["join/since"]),
-        }
-    layout = {name: [str(array.dtype), list(array.shape)] for name, array in sorted(arrays.items())}
-    typer.echo(json.dumps({"bytes": file.stat().st_size, **shown, "arrays": layout}, indent=1))
-
-
-@checkpoints.command("verify")
-def checkpoint_verify(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A file, or a folder of snapshots.")],
-) -> None:
-    """Read every byte and compare with its checksum; exit code 2 if one is damaged."""
-    from engine.checkpoint import CheckpointError, read
-
-    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
-    if not files:
-        raise CheckpointError(f"{path}: holds no snapshot")
-    damaged = 0
-    for file in files:
-        try:
-            read(file)
-            typer.echo(f"{file.name}: whole")
-        except CheckpointError as error:
-            typer.echo(f"Error: {error}", err=True)
-            damaged += 1
-    if damaged:
-        raise typer.Exit(2)
 
 
 @app.command()
