@@ -88,19 +88,20 @@ def _told(row: Mapping[str, Any]) -> list[str]:
 @checkpoints.command("inspect")
 def inspect(path: Target, shard: Shard = None) -> None:
     """Show as JSON what a file holds, of a folder its newest whole one: arrays, and where the run stood."""
-    from engine.checkpoint import read
+    from engine.checkpoint import Snapshot, read
+    from engine.migrations import up_to_date
 
     if path.is_dir():
         path = _newest(path, shard)
     arrays, meta = read(path)
     shown: dict[str, Any] = {name: value for name, value in meta.items() if name != "shard"}
-    part = meta.get("shard")
-    if isinstance(part, dict):
-        join = part.get("join", {})
+    if "positions" in meta and "shard" in meta:
+        now = up_to_date(Snapshot(path, 0, 0, arrays, meta))
+        run = now.meta["shard"]
         shown |= {
-            "counts": part.get("counts"),
-            "join": join.get("counts"),
-            "waiting": len(join.get("ids", [])),
+            "counts": run["counts"],
+            "join": run["join"]["counts"],
+            "waiting": len(now.arrays["join/since"]),
         }
     layout = {name: [str(array.dtype), list(array.shape)] for name, array in sorted(arrays.items())}
     about = {"file": path.name, "bytes": path.stat().st_size}

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from engine.checkpoint_errors import CheckpointError
 from engine.checkpoint_file import read
 from engine.migrations import POSITION_KEYS, up_to_date
-from engine.store import CheckpointStore, Entry, shard_of, shards
+from engine.store import CheckpointStore, Entry, Snapshot, shard_of, shards
 
 
 class RolledBack(NamedTuple):
@@ -41,8 +41,8 @@ def roll_back(folder: Path, shard: str, to: str, positions: Literal["kept", "lat
         hint = f"there are those of shard {', '.join(there)}, use --shard" if there else "check the path"
         raise CheckpointError(f"{folder}: holds no snapshot of shard {shard}; {hint}")
     source = _chosen(folder, shard, to, entries)
-    arrays, found = read(source)
-    meta = up_to_date(found, str(source))
+    snapshot = up_to_date(Snapshot(source, 0, 0, *read(source)))
+    meta = snapshot.meta
     if positions == "latest":
         meta |= _stand(store, source, meta)
     elif source.resolve() == entries[-1].path.resolve():
@@ -50,7 +50,7 @@ def roll_back(folder: Path, shard: str, to: str, positions: Literal["kept", "lat
             f"{source}: is the newest snapshot of shard {shard}; the next run goes on from it anyway. "
             "Use an older one"
         )
-    entry = store.save(arrays, meta)
+    entry = store.save(snapshot.arrays, meta)
     newer = [other for other in entries if (other.generation, other.sequence) > _rank(source, entries)]
     return RolledBack(source, entry, meta, newer, store.damaged)
 
@@ -64,7 +64,7 @@ def _stand(store: CheckpointStore, source: Path, meta: dict[str, Any]) -> dict[s
             f"{source}: is the newest whole snapshot of shard {store.shard}; the next run goes on from it "
             "anyway. Use an older one"
         )
-    stand = up_to_date(newest.meta, str(newest.path))
+    stand = up_to_date(newest).meta
     if stand["config"] != meta["config"]:
         raise CheckpointError(
             f"{source}: is of a run with other options than {newest.path}, whose positions were asked for; "

@@ -138,7 +138,7 @@ class Loop:
             generation = self.store.claim()
             snapshot = self.store.latest()
             if snapshot is not None:
-                snapshot = snapshot._replace(meta=up_to_date(snapshot.meta, str(snapshot.path)))
+                snapshot = up_to_date(snapshot)
             number = 0 if snapshot is None else snapshot.meta["order"]["next"]
             recorded = self.order.since(number)
             self.order.begin(generation, number + len(recorded))
@@ -164,7 +164,8 @@ class Loop:
         recorded: the entries behind the snapshot; `run` and `turn` take records in their order first.
         Raises LogChanged where a log no longer holds what was read from it.
         """
-        meta = _NONE if snapshot is None else up_to_date(snapshot.meta, str(snapshot.path))
+        snapshot = None if snapshot is None else up_to_date(snapshot)
+        meta = _NONE if snapshot is None else snapshot.meta
         positions = _offsets(meta["positions"])
         if snapshot is not None:
             self.shard.restore(snapshot.arrays, meta["shard"])

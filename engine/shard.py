@@ -288,7 +288,7 @@ class Shard:
         waiting = self.model.unpack(_under(arrays, "pending/"), meta["pending"])
         self.pending.restore(_under(arrays, "join/"), meta["join"], waiting)
         if self.pacer is not None:
-            self.pacer.restore(meta.get("pacer") or [])
+            self.pacer.restore(meta["pacer"] or [])
         self.metrics = PrequentialMetrics.from_state(meta["metrics"])
         self.witness = None if meta["witness"] is None else Witness.from_state(meta["witness"])
         self.counts = msgspec.convert(meta["counts"], Counts)

@@ -102,6 +102,8 @@ class PlainLearner:
     def unpack(self, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> list[PlainForecast]:
         pairs = zip(meta["rows"], arrays["p"].tolist(), strict=True)
         return [
-            PlainForecast(id, time, version, x, p, labels, observed)
-            for (id, time, version, x, labels, observed), p in pairs
+            PlainForecast(
+                id, time, version, x, p, labels, False not in observed
+            )  # once, all were that waited
+            for (id, time, version, x, labels, *observed), p in pairs
         ]
