@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from engine.checkpoint_errors import CheckpointError
 from engine.checkpoint_file import read
+from engine.identity import check_identity
 from engine.migrations import POSITION_KEYS, up_to_date
 from engine.store import CheckpointStore, Entry, Snapshot, shard_of, shards
 
@@ -65,11 +66,12 @@ def _stand(store: CheckpointStore, source: Path, meta: dict[str, Any]) -> dict[s
             "anyway. Use an older one"
         )
     stand = up_to_date(newest).meta
-    if stand["config"] != meta["config"]:
+    try:
+        check_identity(stand["config"], meta["config"], str(source))
+    except CheckpointError as error:
         raise CheckpointError(
-            f"{source}: is of a run with other options than {newest.path}, whose positions were asked for; "
-            "use --positions kept"
-        )
+            f"{error}. The positions of {newest.path} were asked for; --positions kept takes those of its own run"
+        ) from None
     return {key: stand[key] for key in POSITION_KEYS}
 
 

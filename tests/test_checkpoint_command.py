@@ -238,7 +238,7 @@ def as_they_are(folder: Path) -> None:
         (with_a_second_sequence_2, ["--to", "2"], "is that of 0-g000001-s00000002.safetensors, 0-g000002"),
         (with_a_damaged_one, ["--to", "2"], "not a checkpoint of everlearn, or its head is damaged"),
         (with_a_model, ["--to", "model"], "is no snapshot of a run (its contents are model)"),
-        (with_other_options, ["--to", "2", "--positions", "latest"], "use --positions kept"),
+        (with_other_options, ["--to", "2", "--positions", "latest"], "--positions kept takes those of its own"),
     ],
     ids=lambda value: value.__name__ if callable(value) else " ".join(value) if isinstance(value, list) else "",
 )  # fmt: skip
