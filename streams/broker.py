@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from streams.broker_config import options_of
+from streams.clients import Options
 from streams.errors import (
     BrokerConfigError,
     BrokerUnavailable,
+    Fenced,
     MessageTooLarge,
     PositionLost,
     StreamError,
@@ -21,8 +23,7 @@ if TYPE_CHECKING:
 
 CONNECT = 5.0  # seconds to wait for a broker's first answer
 REQUEST = 30.0  # seconds to wait for any later one
-
-Options: TypeAlias = Mapping[str, Any] | None
+DELIVERY = 120.0  # seconds in which a message must be acknowledged, whatever happens to brokers in between
 
 
 def unavailable(bootstrap: str, error: object) -> BrokerUnavailable:
@@ -31,6 +32,22 @@ def unavailable(bootstrap: str, error: object) -> BrokerUnavailable:
         f"no Kafka broker answers at {bootstrap} ({error}); check that it runs, that host and port are "
         "those of a listener, that its advertised.listeners can be reached from here, and that security "
         "settings are those that the listener expects"
+    )
+
+
+def refused(bootstrap: str, error: object) -> StreamError:
+    """The error of a broker that answers and will not do what it is asked."""
+    return StreamError(
+        f"the broker at {bootstrap} refused ({error}); check that this client may read the topic, and the "
+        "topic's settings"
+    )
+
+
+def unknown_topic(bootstrap: str, topic: str, there: Collection[str]) -> UnknownStream:
+    """The error of a topic that does not exist, with those that do."""
+    return UnknownStream(
+        f"the broker at {bootstrap} has no topic {topic!r}; create it first. Its topics are: "
+        f"{', '.join(sorted(there)) or 'none'}"
     )
 
 
@@ -69,7 +86,13 @@ def connect_consumer(bootstrap: str, *, timeout: float = CONNECT, options: Optio
         )
 
 
-def connect_producer(bootstrap: str, *, timeout: float = CONNECT, options: Options = None) -> KafkaProducer:
+def connect_producer(
+    bootstrap: str,
+    *,
+    timeout: float = CONNECT,
+    options: Options = None,
+    transactional_id: str | None = None,
+) -> KafkaProducer:
     """An idempotent producer that waits for all replicas; options and errors as for `connect_consumer`."""
     from kafka import KafkaProducer
 
@@ -78,6 +101,7 @@ def connect_producer(bootstrap: str, *, timeout: float = CONNECT, options: Optio
         "linger_ms": 5,
         "batch_size": 128 * 1024,
         "max_block_ms": int(1000 * REQUEST),
+        "delivery_timeout_ms": int(1000 * DELIVERY),
     }
     with _connecting(bootstrap):
         return KafkaProducer(
@@ -85,6 +109,7 @@ def connect_producer(bootstrap: str, *, timeout: float = CONNECT, options: Optio
             bootstrap_servers=bootstrap,
             acks="all",
             enable_idempotence=True,
+            transactional_id=transactional_id,
             allow_auto_create_topics=False,
         )
 
@@ -140,10 +165,7 @@ def partitions_of(consumer: KafkaConsumer, bootstrap: str, topic: str) -> list[i
     """The partitions of a topic, sorted; UnknownStream where the broker has no such topic."""
     found = consumer.partitions_for_topic(topic)
     if not found:
-        there = ", ".join(sorted(consumer.topics())) or "none"
-        raise UnknownStream(
-            f"the broker at {bootstrap} has no topic {topic!r}; create it first. Its topics are: {there}"
-        )
+        raise unknown_topic(bootstrap, topic, consumer.topics())
     return sorted(found)
 
 
@@ -234,22 +256,48 @@ def send_all(
         for future in sent:
             future.get(timeout=0)
     except KafkaError as error:
-        raise _not_taken(bootstrap, topic, largest, error) from error
+        raise not_taken(bootstrap, topic, largest, error) from error
 
 
-def _not_taken(bootstrap: str, topic: str, largest: int, error: Exception) -> StreamError:
+def not_taken(bootstrap: str, topic: str, largest: int, error: Exception) -> StreamError:
     """Why a message did not reach a topic; largest: bytes of the largest one that was sent."""
-    from kafka.errors import BrokerResponseError, MessageSizeTooLargeError, RecordListTooLargeError
+    from kafka.errors import (
+        BrokerResponseError,
+        InvalidProducerEpochError,
+        MessageSizeTooLargeError,
+        ProducerFencedError,
+        RecordListTooLargeError,
+    )
 
     if isinstance(error, MessageSizeTooLargeError | RecordListTooLargeError):
-        return MessageTooLarge(
-            f"a message of {largest:,} bytes for topic {topic!r} at {bootstrap} is too large ({error}); expected "
-            "at most the client's max_request_size and the topic's max.message.bytes, both about 1 MiB unless "
-            "set otherwise; raise both, or write less"
-        )
+        return too_large(bootstrap, topic, largest, error)
+    if isinstance(error, ProducerFencedError | InvalidProducerEpochError):
+        return fenced(bootstrap, topic, error)
     if isinstance(error, BrokerResponseError) and not error.retriable:
-        return StreamError(
-            f"the broker at {bootstrap} refused a message for topic {topic!r} ({error}); check that this client "
-            "may write there, and the topic's settings"
-        )
+        return not_allowed(bootstrap, topic, error)
     return unavailable(bootstrap, error)
+
+
+def too_large(bootstrap: str, topic: str, largest: int, error: object) -> MessageTooLarge:
+    """The error of a message above what the client or the broker takes; largest: its bytes."""
+    return MessageTooLarge(
+        f"a message of {largest:,} bytes for topic {topic!r} at {bootstrap} is too large ({error}); expected "
+        "at most the client's max_request_size and the topic's max.message.bytes, both about 1 MiB unless "
+        "set otherwise; raise both, or write less"
+    )
+
+
+def not_allowed(bootstrap: str, topic: str, error: object) -> StreamError:
+    """The error of a broker that answers and does not take a message."""
+    return StreamError(
+        f"the broker at {bootstrap} refused a message for topic {topic!r} ({error}); check that this client "
+        "may write there, and the topic's settings"
+    )
+
+
+def fenced(bootstrap: str, topic: str, error: object) -> Fenced:
+    """The error of a writer whose transactional id another one has taken over."""
+    return Fenced(
+        f"another writer with the same transactional id writes to topic {topic!r} at {bootstrap} ({error}); "
+        "this one was fenced off and nothing of its open transaction counts: end this process"
+    )

@@ -20,7 +20,7 @@ class PositionLost(StreamError, LookupError):
 
 
 class LogChanged(PositionLost):
-    """A log that holds other records than those that were taken from it."""
+    """A log that holds other records than those that were taken from it, or fewer: cut back or made anew."""
 
 
 class BrokerUnavailable(StreamError, ConnectionError):
@@ -49,6 +49,10 @@ class FencedMember(GroupError):
 
 class UnequalPartitions(StreamError, ValueError):
     """Topics that are to be split into shards partition by partition, with different numbers of them."""
+
+
+class Fenced(StreamError):
+    """Another writer with the same transactional id has begun; this one must stop."""
 
 
 class MessageTooLarge(StreamError, ValueError):

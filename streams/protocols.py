@@ -85,13 +85,17 @@ class Sink(Protocol):
     def flush(self) -> None:
         """Make everything written so far durable."""
 
-    def cursor(self) -> int:
-        """How many messages have been written so far; kept in the snapshot."""
+    def cursor(self) -> Any:
+        """Where the next message goes, asked after `flush`; JSON-compatible, kept in the snapshot.
 
-    def rewind(self, cursor: int) -> None:
+        Only the sink that gave it, or one opened on the same log, can read it.
+        """
+
+    def rewind(self, cursor: Any) -> None:
         """Go back to a cursor from a snapshot: what stands behind it will be written again.
 
-        Local sinks overwrite it; a topic keeps both, and readers drop repeats by the message's key.
+        Local sinks drop it; a topic keeps it, and its sink does not send again what is written equal to it.
+        Either way it stands there once.
         """
 
     def close(self) -> None:

@@ -14,12 +14,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import settings
 
 settings.register_profile("everlearn", deadline=None)  # no test asks how long anything takes
 settings.load_profile("everlearn")
+
+from streams.clients import Client
 
 _START = 60.0  # seconds a broker may take to answer
 _VERSIONS = bytes.fromhex("0000000e00120000000000010004") + b"wait"  # ApiVersions, version 0
@@ -53,6 +56,13 @@ def topic() -> Callable[[str], str]:
     """Topic names that no other test uses: topic("events") → "events-1f0c…"."""
     suffix = uuid.uuid4().hex[:12]
     return lambda name: f"{name}-{suffix}"
+
+
+@pytest.fixture(params=get_args(Client))
+def client(request: pytest.FixtureRequest) -> Client:
+    """Each client of Kafka in turn: what is promised is the same."""
+    found: Client = request.param
+    return found
 
 
 @pytest.fixture(scope="session")

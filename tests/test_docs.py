@@ -26,7 +26,7 @@ PAGES = sorted(
         *(ROOT / "docs").rglob("*.md"),
     ]
 )
-NEED_A_BROKER = ("streams.kafka", "streams.group")
+NEED_A_BROKER = ("streams.kafka", "streams.kafka_sink", "streams.group")
 
 
 def modules() -> list[str]:
@@ -61,7 +61,7 @@ def test_the_examples_of_a_module_that_talks_to_a_broker_run(
     "name",
     ["engine.learner.OnlineClassifier", "engine.learner.OnlineRegressor", "streams.protocols.Source",
      "streams.protocols.Sink", "streams.protocols.Clock", "streams.log.EmbeddedLog", "streams.log.LogSink",
-     "streams.log_source.LogSource", "streams.kafka.KafkaSource", "streams.kafka.KafkaSink",
+     "streams.log_source.LogSource", "streams.kafka.KafkaSource", "streams.kafka_sink.KafkaSink",
      "streams.membership.Membership", "streams.group.GroupMembership",
      "streams.merge.MergedSource", "streams.join.PendingForecasts", "streams.replay.ListSource"],
 )  # fmt: skip

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from streams.broker import KafkaLog, ensure_topics
+from streams.clients import Client
 from streams.codecs import encode_event
 from streams.event import Event, Position, Record, TopicPartition
 from streams.files import FileSource
@@ -55,18 +56,19 @@ def log_source(folder: Path, topic: str) -> Make:
         return lambda: LogSource(log, topic, bounded=True)
 
 
-def kafka_source(address: str, topic: str) -> Make:
+def kafka_source(address: str, topic: str, client: Client) -> Make:
     ensure_topics(address, {topic: 2})
     log = KafkaLog(address)
     fill(log, topic)
     log.close()
-    return lambda: KafkaSource(address, topic, start="beginning", bounded=True)
+    return lambda: KafkaSource(address, topic, start="beginning", bounded=True, client=client)
 
 
 def merged(make: Any) -> Make:
     return lambda: MergedSource(make(), ahead=7)
 
 
+KAFKA: tuple[Client, ...] = get_args(Client)
 LOCAL = {"list": list_source, "file": file_source, "log": log_source}
 
 
@@ -74,15 +76,15 @@ LOCAL = {"list": list_source, "file": file_source, "log": log_source}
     params=[
         *LOCAL,
         *(f"merged {name}" for name in LOCAL),
-        pytest.param("kafka", marks=pytest.mark.kafka),
-        pytest.param("merged kafka", marks=pytest.mark.kafka),
+        *(pytest.param(client, marks=pytest.mark.kafka) for client in KAFKA),
+        *(pytest.param(f"merged {client}", marks=pytest.mark.kafka) for client in KAFKA),
     ]
 )
 def make(request: pytest.FixtureRequest, tmp_path: Path, topic: Callable[[str], str]) -> Iterator[Make]:
     name = request.param.removeprefix("merged ")
     inner = (
-        kafka_source(request.getfixturevalue("broker"), topic("events"))
-        if name == "kafka"
+        kafka_source(request.getfixturevalue("broker"), topic("events"), name)
+        if name in KAFKA
         else LOCAL[name](tmp_path, "events")
     )
     opened: list[Source] = []
