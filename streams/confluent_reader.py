@@ -12,7 +12,7 @@ from streams.broker import refused, unknown_topic
 from streams.broker_config import options_of
 from streams.clients import Options, Row, tidy
 from streams.confluent_client import connecting, first, passing, telling, theirs, told
-from streams.errors import PositionLost
+from streams.errors import LogChanged, PositionLost
 from streams.event import TopicPartition
 from streams.librdkafka import translated
 
@@ -194,6 +194,8 @@ class ConfluentReader:
         if error.code() == KafkaError._PARTITION_EOF:  # it steps over what is no message
             where = self._ended if partition in self._aside else self._at
             where[partition] = max(where.get(partition, 0), offset)
+        elif error.code() == KafkaError._LOG_TRUNCATION:
+            raise LogChanged(f"the log at {self._bootstrap} was cut back below what was read ({error})")
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise PositionLost(f"the broker at {self._bootstrap} has nothing there ({error})")
         elif error.code() > 0 and not error.retriable() and error.code() not in passing():

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from streams.broker import DELIVERY, REQUEST, fenced, not_allowed, too_large, unavailable
+from streams.broker import DELIVERY, fenced, not_allowed, too_large, unavailable
 from streams.broker_config import options_of
 from streams.clients import Options
 from streams.confluent_client import connecting, first, passing
@@ -61,7 +61,7 @@ class ConfluentWriter:
         self._open = 0  # messages on their way
         self._last: int | None = None  # offset of the last acknowledged message
         self._largest = 0
-        self._refusal = KafkaException
+        self._refusal: Any = KafkaException
         self._error: Any = None
         self._fatal: Any = None
         with connecting(bootstrap):
@@ -70,16 +70,17 @@ class ConfluentWriter:
             self._producer.list_topics(timeout=first(chosen, timeout))
         if transactional_id is not None:
             with self._telling():
-                self._producer.init_transactions(float(chosen.get("max_block_ms", 1000 * REQUEST)) / 1000)
+                self._producer.init_transactions(float(chosen.get("max_block_ms", 1000 * DELIVERY)) / 1000)
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
-        from confluent_kafka import KafkaException
-
         try:
             yield
-        except KafkaException as error:
-            raise self._why(error.args[0]) from error
+        except (self._refusal, SystemError) as error:  # a fatal one comes on top of a callback's result
+            found = error if isinstance(error, self._refusal) else error.__cause__
+            if not isinstance(found, self._refusal):
+                raise
+            raise self._why(found.args[0]) from error
 
     def _why(self, found: Any) -> StreamError:
         """Why a message did not reach the topic."""
@@ -91,6 +92,11 @@ class ConfluentWriter:
             return too_large(*where, self._largest, error)
         if code in (E._FENCED, E.PRODUCER_FENCED, E.INVALID_PRODUCER_EPOCH):
             return fenced(*where, error)
+        if error.fatal():
+            return StreamError(
+                f"the broker at {where[0]} no longer knows what this writer sent to topic {where[1]!r} before "
+                f"({error}); start again from the last snapshot: what has arrived is not sent twice"
+            )
         if code > 0 and not error.retriable() and code not in passing():
             return not_allowed(*where, error)
         return unavailable(self._bootstrap, error)
@@ -119,19 +125,25 @@ class ConfluentWriter:
         except self._refusal as error:
             raise self._why(error.args[0]) from error
         self._open += 1
-        if not self._open % 256:
-            self._producer.poll(0)
-        deadline = 0.0
-        while self._open > self._most:
-            deadline = deadline or time.monotonic() + self._patience
-            if not self._producer.poll(0.1) and time.monotonic() > deadline:
-                raise unavailable(self._bootstrap, f"nothing was acknowledged in {self._patience:.0f} s")
+        if not self._open % 256 or self._open > self._most:
+            self._make_room()
         if self._error is not None:
             raise self._why(self._error)
 
+    def _make_room(self) -> None:
+        """Take acknowledgements; wait for some where too many messages are on their way."""
+        deadline = time.monotonic() + self._patience
+        with self._telling():
+            self._producer.poll(0)
+            while self._open > self._most:
+                if not self._producer.poll(0.1) and time.monotonic() > deadline:
+                    raise unavailable(self._bootstrap, f"nothing was acknowledged in {self._patience:.0f} s")
+
     def settle(self) -> int | None:
         """Wait until everything sent is acknowledged; the offset behind the last."""
-        if self._producer.flush(self._patience):
+        with self._telling():
+            left = self._producer.flush(self._patience)
+        if left:
             raise unavailable(self._bootstrap, f"not all was acknowledged in {self._patience:.0f} s")
         if self._error is not None:
             raise self._why(self._error)

@@ -147,7 +147,9 @@ class KafkaSource:
         try:
             rows = self._reader.fetch(max_records, timeout)
         except PositionLost as error:
-            self._check(REQUEST)
+            self._check(REQUEST)  # says it in full
+            if isinstance(error, LogChanged):
+                raise
             raise self._lost(f"({error})") from error
         found = self._records(rows)
         for partition, at in self._reader.passed().items():
@@ -279,7 +281,11 @@ class KafkaSource:
         self._reader.read_from({partition: offset})
         deadline = self._clock.monotonic() + REQUEST
         while self._clock.monotonic() < deadline:
-            for _, there, _, _, raw, _ in self._reader.fetch(1, 1.0):
+            try:
+                rows = self._reader.fetch(1, 1.0)
+            except PositionLost:  # it has gone since the broker was asked
+                return None
+            for _, there, _, _, raw, _ in rows:
                 return fingerprint(raw) if there == offset else None
             if self._reader.passed()[partition] > offset:  # nothing but a transaction's mark stands there
                 return None

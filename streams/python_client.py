@@ -9,6 +9,7 @@ from threading import Thread
 from typing import Any
 
 from streams.broker import (
+    DELIVERY,
     REQUEST,
     connect_consumer,
     connect_producer,
@@ -18,7 +19,7 @@ from streams.broker import (
     unknown_topic,
 )
 from streams.clients import Options, Row, tidy
-from streams.errors import PositionLost, StreamError
+from streams.errors import LogChanged, PositionLost, StreamError
 from streams.event import Headers, TopicPartition
 
 _MARGIN = 5.0  # seconds that a client gets to say itself that its time is over
@@ -102,7 +103,7 @@ class PythonReader:
 
     def fetch(self, count: int, timeout: float) -> list[Row]:
         """Up to `count` messages, waiting at most `timeout` seconds for the first."""
-        from kafka.errors import KafkaError, OffsetOutOfRangeError
+        from kafka.errors import KafkaError, LogTruncationError, OffsetOutOfRangeError
 
         try:
             with _telling(self._bootstrap):
@@ -111,6 +112,10 @@ class PythonReader:
             cause = error.__cause__
             if isinstance(cause, OffsetOutOfRangeError):
                 raise PositionLost(f"the broker at {self._bootstrap} has nothing there ({cause})") from cause
+            if isinstance(cause, LogTruncationError):
+                raise LogChanged(
+                    f"the log at {self._bootstrap} was cut back below what was read ({cause})"
+                ) from cause
             if isinstance(cause, KafkaError) and cause.retriable:
                 return []
             raise
@@ -158,14 +163,18 @@ class PythonWriter:
     ) -> None:
         from kafka.errors import KafkaError
 
-        self._refusal = KafkaError
+        self._refusal: Any = KafkaError
         self._bootstrap, self._topic, self._partition, self._most = bootstrap, *where, most
         self._sent: deque[Any] = deque()
         self._last: int | None = None  # offset of the last acknowledged message
         self._largest = 0
+        patient = {"max_block_ms": int(1000 * DELIVERY)} | dict(options or {})
         self._producer = connect_producer(
-            bootstrap, timeout=timeout, options=options, transactional_id=transactional_id
+            bootstrap, timeout=timeout, options=patient, transactional_id=transactional_id
         )
+        self._producer.partitions_for(
+            self._topic
+        )  # asked now, so that the first message need not wait for it
         self._patience = float(self._producer.config["delivery_timeout_ms"]) / 1000 + _MARGIN
         if transactional_id is not None:
             try:
