@@ -145,9 +145,7 @@ class Loop:
         self.start(snapshot, recorded)
         if snapshot is not None:
             check_identity(self.config, snapshot.meta["config"], str(snapshot.path))
-            given = self.sink.cursor()
-            self.sink.rewind(snapshot.meta["cursor"])
-            again = max(given - snapshot.meta["cursor"], 0)
+            again = self.sink.rewind(snapshot.meta["cursor"])
             if self.dead is not None and snapshot.meta["dead_cursor"] is not None:
                 self.dead.rewind(snapshot.meta["dead_cursor"])
             self.finished = snapshot.meta["finished"]

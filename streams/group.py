@@ -15,7 +15,8 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from streams.broker import CONNECT, Options, connect_consumer, partitions_of
+from streams.broker import CONNECT, connect_consumer, partitions_of
+from streams.clients import Options
 from streams.errors import BrokerConfigError, FencedMember, GroupError, StreamError, UnequalPartitions
 from streams.event import TopicPartition
 from streams.membership import Changes, Ledger, Shards

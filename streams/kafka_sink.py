@@ -160,9 +160,10 @@ class KafkaSink:
         """
         return [self._behind, self._last]
 
-    def rewind(self, cursor: Any) -> None:
+    def rewind(self, cursor: Any) -> int:
         """Go back to a snapshot's cursor: what stands behind it is read, and not sent again when it is written.
 
+        Returns how many messages stand behind the cursor.
         Raises PositionLost where messages behind the cursor were cut or have expired, so that nobody knows what
         was written, and LogChanged where the topic is not the one that it was.
         """
@@ -178,6 +179,7 @@ class KafkaSink:
             before = max(begin, offset - 1) if last is not None else offset
             self._there = self._read(reader, before, offset, end, last)
         self._behind, self._last = offset, last
+        return sum(map(len, self._there.values()))
 
     def _refuse(self, offset: int, begin: int, end: int) -> None:
         where = f"topic {self._topic!r} partition {self._partition} at {self._bootstrap}"

@@ -319,8 +319,8 @@ class LogSink:
         """The offset the next message will get."""
         return self._end + len(self._waiting)
 
-    def rewind(self, cursor: int) -> None:
-        """Drop all messages from `cursor` on, at once and durably; they will be written again.
+    def rewind(self, cursor: int) -> int:
+        """Drop all messages from `cursor` on, at once and durably; they will be written again. Says how many.
 
         Raises PositionLost where the partition ends before the cursor: messages are missing.
         """
@@ -329,12 +329,14 @@ class LogSink:
                 f"cursor is {cursor}, but topic {self._topic!r} partition {self._partition} of "
                 f"{self._log.path} ends at {self.cursor()}; the log is another one or was cut"
             )
+        dropped = self.cursor() - cursor
         if cursor >= self._end:
             del self._waiting[cursor - self._end :]
-            return
+            return dropped
         self._waiting.clear()
         self._log.truncate(self._topic, self._partition, cursor)
         self._end = cursor
+        return dropped
 
     def close(self) -> None:
         """Flush; the log stays open. Closing twice is allowed."""

@@ -72,6 +72,7 @@ class Sink(Protocol):
     >>> kept = sink.cursor()
     >>> sink.write("b", {"forecast": 0})
     >>> sink.rewind(kept)  # "b" will be written again
+    1
     >>> sink.cursor()
     1
     """
@@ -91,8 +92,8 @@ class Sink(Protocol):
         Only the sink that gave it, or one opened on the same log, can read it.
         """
 
-    def rewind(self, cursor: Any) -> None:
-        """Go back to a cursor from a snapshot: what stands behind it will be written again.
+    def rewind(self, cursor: Any) -> int:
+        """Go back to a cursor from a snapshot: what stands behind it will be written again. How much that is.
 
         Local sinks drop it; a topic keeps it, and its sink does not send again what is written equal to it.
         Either way it stands there once.

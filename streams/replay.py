@@ -130,13 +130,15 @@ class ListSink:
         """How many messages stand in the list."""
         return len(self.messages)
 
-    def rewind(self, cursor: int) -> None:
-        """Drop all messages from `cursor` on; ValueError where the list is shorter."""
+    def rewind(self, cursor: int) -> int:
+        """Drop all messages from `cursor` on, and say how many; ValueError where the list is shorter."""
         if not 0 <= cursor <= len(self.messages):
             raise ValueError(
                 f"cursor is {cursor}; this sink holds {len(self.messages)} messages, expected 0 to that"
             )
+        dropped = len(self.messages) - cursor
         del self.messages[cursor:], self.headers[cursor:]
+        return dropped
 
     def close(self) -> None:
         """Nothing to release; closing twice is allowed."""

@@ -19,10 +19,10 @@ from typing import get_args
 import pytest
 from hypothesis import settings
 
+from streams.clients import Client
+
 settings.register_profile("everlearn", deadline=None)  # no test asks how long anything takes
 settings.load_profile("everlearn")
-
-from streams.clients import Client
 
 _START = 60.0  # seconds a broker may take to answer
 _VERSIONS = bytes.fromhex("0000000e00120000000000010004") + b"wait"  # ApiVersions, version 0

@@ -17,11 +17,15 @@ class RestartableBroker:
     """A node of the distribution that KAFKA_HOME names, where it has bin/kafka-node; else noida-db.
 
     data: an empty folder. address: "host:port", the same after every start. Whoever makes one kills it.
+    settings: lines for the distribution's server.properties. keeps: whether it is the distribution, which
+    keeps what it acknowledged; noida-db saves that once a second.
     """
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, settings: tuple[str, ...] = ()) -> None:
         script = Path(os.environ.get("KAFKA_HOME") or data) / "bin/kafka-node"
         self._script = str(script) if script.exists() else None
+        self._settings = [part for line in settings for part in ("--set", line)]
+        self.keeps = self._script is not None
         self._node = str(data / "node")
         self._binary = data / "noida-db"
         self._process: subprocess.Popen[bytes] | None = None
@@ -38,8 +42,8 @@ class RestartableBroker:
         """Start it, for the first time or again; it answers when this returns."""
         if self._script is not None:
             known = (Path(self._node) / "server.properties").exists()
-            port = [] if known else ["--port", str(self._port)]
-            subprocess.run([self._script, "start", self._node, *port], check=True, stdout=subprocess.DEVNULL)
+            first = [] if known else ["--port", str(self._port), *self._settings]
+            subprocess.run([self._script, "start", self._node, *first], check=True, stdout=subprocess.DEVNULL)
             return
         options = ["--data-dir", self._node, "--only", "kafka", "--kafka-port", str(self._port)]
         self._process = subprocess.Popen(
@@ -66,3 +70,11 @@ class RestartableBroker:
         elif self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    def stop(self) -> None:
+        """Stop it in order."""
+        if self._script is not None:
+            subprocess.run([self._script, "stop", self._node], check=True)
+        elif self._process is not None:
+            self._process.terminate()
+            self._process.wait(timeout=30)

@@ -16,7 +16,7 @@ from streams.codecs import encode_event
 from streams.errors import BrokerUnavailable, LogChanged, PositionLost
 from streams.event import Event, TopicPartition
 from streams.kafka import KafkaSink, KafkaSource
-from tests.broker_node import Node
+from tests.restartable_broker import RestartableBroker
 
 pytestmark = pytest.mark.kafka
 Name = Callable[[str], str]
@@ -24,15 +24,12 @@ QUICK = {"reconnect_backoff_max_ms": 200}
 
 
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    node = Node(
-        tmp_path_factory.mktemp("node"),
-        ("log.retention.check.interval.ms=300", "log.initial.task.delay.ms=300"),
-    )
-    node.start()
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RestartableBroker]:
+    """A broker that looks for expired records more often than is usual."""
+    often = ("log.retention.check.interval.ms=300", "log.initial.task.delay.ms=300")
+    node = RestartableBroker(tmp_path_factory.mktemp("node"), often)
     yield node
-    if node.is_up():
-        node.stop()
+    node.stop()
 
 
 def fill(address: str, topic: str, *numbers: int) -> None:
@@ -79,7 +76,7 @@ class Both:
 
 
 @pytest.fixture
-def both(node: Node, topic: Name) -> list[Both]:
+def both(node: RestartableBroker, topic: Name) -> list[Both]:
     """Both clients, five answers of ten acknowledged and the others written."""
     both = [Both(node.address, topic, client) for client in get_args(Client)]
     for one in both:
@@ -88,9 +85,12 @@ def both(node: Node, topic: Name) -> list[Both]:
     return both
 
 
-def away(node: Node, both: list[Both], *, kill: bool) -> threading.Thread:
+def away(node: RestartableBroker, both: list[Both], *, kill: bool) -> threading.Thread:
     """The broker goes; five more answers are written, nothing comes; it is about to be back."""
-    node.stop(kill=kill)
+    if kill:
+        node.kill()
+    else:
+        node.stop()
     for one in both:
         one.answer(one.seen[5:])
         for _ in range(5):
@@ -100,7 +100,7 @@ def away(node: Node, both: list[Both], *, kill: bool) -> threading.Thread:
     return back
 
 
-def went_on(node: Node, both: list[Both], back: threading.Thread) -> None:
+def went_on(node: RestartableBroker, both: list[Both], back: threading.Thread) -> None:
     """Every record and every answer is there once, and in order."""
     for one in both:
         one.sink.flush()  # waits for the broker
@@ -117,22 +117,24 @@ def went_on(node: Node, both: list[Both], back: threading.Thread) -> None:
 
 
 def test_a_broker_that_is_stopped_and_comes_back_costs_neither_a_record_nor_an_answer(
-    node: Node, both: list[Both]
+    node: RestartableBroker, both: list[Both]
 ) -> None:
     went_on(node, both, away(node, both, kill=False))
 
 
-def test_a_broker_that_is_killed_costs_neither_a_record_nor_an_answer(node: Node, both: list[Both]) -> None:
+def test_a_broker_that_is_killed_costs_neither_a_record_nor_an_answer(
+    node: RestartableBroker, both: list[Both]
+) -> None:
     """With Apache Kafka the writers go on.
 
     The stand-in saves what it acknowledged once a second, and forgets in a kill what idempotent writers sent:
     with it, new sinks go on from the cursor, as a run that is started again does.
     """
-    if not node.is_kafka:
+    if not node.keeps:
         time.sleep(1.5)
     cursors = [one.sink.cursor() for one in both]
     back = away(node, both, kill=True)
-    if not node.is_kafka:
+    if not node.keeps:
         back.join()
         for one, cursor in zip(both, cursors, strict=True):
             one.sink._writer.close()  # what is on its way is dropped
@@ -143,7 +145,7 @@ def test_a_broker_that_is_killed_costs_neither_a_record_nor_an_answer(node: Node
 
 
 def test_a_broker_that_stays_away_is_an_error_after_the_patience_and_the_delivery_timeout(
-    node: Node, topic: Name
+    node: RestartableBroker, topic: Name
 ) -> None:
     events = topic("events")
     ensure_topics(node.address, {events: 2})
@@ -173,14 +175,14 @@ def test_a_broker_that_stays_away_is_an_error_after_the_patience_and_the_deliver
         end.close()
 
 
-def test_records_that_expire_before_they_are_read_are_an_error(node: Node, topic: Name) -> None:
+def test_records_that_expire_before_they_are_read_are_an_error(node: RestartableBroker, topic: Name) -> None:
     """With Apache Kafka by retention; the stand-in has none: there they are cut by the admin client."""
     from kafka import KafkaAdminClient
     from kafka import TopicPartition as KafkaPartition
 
     events = topic("events")
     admin = KafkaAdminClient(bootstrap_servers=node.address)
-    short = {"retention.ms": "100"} if node.is_kafka else {}
+    short = {"retention.ms": "100"} if node.keeps else {}
     wanted = {"num_partitions": 2, "replication_factor": -1, "configs": short}
     admin.create_topics({events: wanted}, wait_for_metadata=True)
     sources = [
@@ -188,7 +190,7 @@ def test_records_that_expire_before_they_are_read_are_an_error(node: Node, topic
     ]
     first = TopicPartition(events, 0)
     fill(node.address, events, 0, 2, 4)
-    if not node.is_kafka:
+    if not node.keeps:
         admin.delete_records({KafkaPartition(*first): 3})
     admin.close()
     deadline = time.monotonic() + 30.0

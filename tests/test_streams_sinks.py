@@ -131,7 +131,7 @@ def test_after_a_rewind_what_is_written_again_stands_once(case: Case) -> None:
     write(sink, "b", "c")
     sink.flush()
     again = case.open()
-    again.rewind(cursor)
+    assert again.rewind(cursor) == 2
     assert again.cursor() == cursor
     write(again, "b", "c", "d", "e")
     again.flush()
