@@ -212,6 +212,16 @@ class EmbeddedLog:
             (end,) = self._opened().execute(_BEHIND, (topic, partition)).fetchone()
         return int(end or 0)
 
+    def offset_since(self, topic: str, partition: int, time: float) -> int | None:
+        """The offset of the first record whose time is `time` or later; None where there is none.
+
+        Times need not ascend: what stands behind it may be earlier. Every record before it is looked at.
+        """
+        with self._lock, self._told():
+            query = "SELECT min(offset) FROM records WHERE topic = ? AND partition = ? AND time >= ?"
+            (found,) = self._opened().execute(query, (topic, partition, time)).fetchone()
+        return None if found is None else int(found)
+
     def last_key(self, topic: str, partition: int = 0) -> str | None:
         """The key of the partition's last record; None where it is empty."""
         end = self.end_offset(topic, partition)

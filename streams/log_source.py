@@ -22,9 +22,12 @@ class LogSource:
 
     log: the log, or one opened on the same file; it is not closed with the source.
     topics: names; all partitions of each are read, those that appear later too while the source is live.
-    start: "beginning", "end", or a position for every partition as `positions` gave them.
+    start: "beginning", "end", a time in seconds (of each partition the first record whose event time is that or
+    later, and all behind it, earlier ones too; the end of a partition without one), or a position for every
+    partition as `positions` gave them.
     decoders: topic → how its bytes are read; `streams.codecs.decode` for those that are not named.
     bounded: stop at the ends that the partitions have now; otherwise the source is live.
+    partitions: the numbers of the partitions to read of every topic; None for all.
     Raises PositionLost where `start` or a `seek` names an offset that the log does not hold.
 
     >>> import tempfile, os
@@ -42,14 +45,16 @@ class LogSource:
         log: EmbeddedLog,
         topics: Sequence[str] | str,
         *,
-        start: Literal["beginning", "end"] | Mapping[TopicPartition, int] = "beginning",
+        start: Literal["beginning", "end"] | float | Mapping[TopicPartition, int] = "beginning",
         bounded: bool = False,
+        partitions: Collection[int] | None = None,
         decoders: Mapping[str, Decode] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._topics = [topics] if isinstance(topics, str) else list(topics)
         if not self._topics:
             raise ValueError("topics is empty; expected the name of at least one topic of the log")
+        self._numbers = None if partitions is None else sorted(set(partitions))
         self._log = EmbeddedLog(log.path)
         self._clock = clock or SystemClock()
         self._bounded = bounded
@@ -62,16 +67,24 @@ class LogSource:
         if isinstance(start, Mapping):
             self._next = dict.fromkeys(self._ends, 0) | begins
             self.seek(start)
+        elif isinstance(start, int | float):
+            since = {partition: self._log.offset_since(*partition, start) for partition in self._ends}
+            self._next = self._ends | {p: offset for p, offset in since.items() if offset is not None}
         elif start in ("beginning", "end"):
             self._next = dict(begins if start == "beginning" else self._ends)
         else:
-            raise ValueError(f"start is {start!r}; expected 'beginning', 'end' or a mapping of positions")
+            raise ValueError(
+                f"start is {start!r}; expected 'beginning', 'end', seconds or a mapping of positions"
+            )
 
     def _bounds(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        """Offsets of the topics read here; a topic that does not exist yet counts as partition 0 at 0."""
-        found = {TopicPartition(topic, 0): 0 for topic in self._topics}
+        """Offsets of the topics read here; what does not exist yet counts as a partition at 0."""
+        numbers = self._numbers
+        found = {TopicPartition(topic, n): 0 for topic in self._topics for n in numbers or (0,)}
         found |= {
-            partition: offset for partition, offset in offsets.items() if partition.topic in self._topics
+            partition: offset
+            for partition, offset in offsets.items()
+            if partition.topic in self._topics and (numbers is None or partition.partition in numbers)
         }
         return dict(sorted(found.items()))
 

@@ -287,3 +287,30 @@ def test_a_sink_takes_a_message_whose_time_is_no_finite_number(path: Path) -> No
             sink.write(key, {"time": time})
         sink.flush()
         assert [row.time for row in log.read("answers", 0, 0, 10)] == [0.0, 0.0, 2.5]
+
+
+def test_a_source_starts_at_the_first_record_of_a_time_or_later(path: Path) -> None:
+    with EmbeddedLog(path) as log:
+        for key, time in (("a", 1.0), ("b", 5.0), ("c", 2.0), ("d", 6.0)):
+            log.append("events", 0, key, time, encode_event(Event(id=key, time=time, features={})))
+        log.append_many("events", 1, rows("e", "f"))
+        source = LogSource(log, "events", start=4.0, bounded=True)
+        assert source.positions() == {EVENTS: 1, TopicPartition("events", 1): 2}
+        assert [record.item.id for record in source.poll(10)] == ["b", "c", "d"]  # type: ignore[union-attr]
+        source.close()
+        with pytest.raises(ValueError, match="start is 'now'; expected 'beginning', 'end', seconds or"):
+            LogSource(log, "events", start="now")  # type: ignore[arg-type]  # what is tested
+
+
+def test_a_source_reads_only_the_partitions_that_it_is_told(path: Path) -> None:
+    with EmbeddedLog(path) as log:
+        log.append_many("events", 0, rows("a"))
+        log.append_many("events", 1, rows("b"))
+        source = LogSource(log, ["events", "labels"], partitions=[1, 2])
+        assert [record.item.id for record in source.poll(10)] == ["b"]  # type: ignore[union-attr]
+        log.append_many("labels", 0, rows("c"))
+        log.append_many("labels", 2, rows("d"))
+        assert [record.item.id for record in source.poll(10, 5.0)] == ["d"]  # type: ignore[union-attr]
+        names = [("events", 1), ("events", 2), ("labels", 1), ("labels", 2)]
+        assert list(source.positions()) == names
+        source.close()
