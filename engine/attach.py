@@ -1,17 +1,21 @@
 """`everlearn run`: attaches the engine to topics that others write, until it is told to stop.
 
-Each part of a run is opened by a short function from its `Config`: journal, model, loop.
+Each part of a run is opened by a short function from its `Config`: journal and membership, and for every shard
+model, source, sinks and loop.
 """
 
 from __future__ import annotations
 
 import contextlib
-import time
+import gc
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.checkpoint import CheckpointStore
 from engine.identity import identity_of
+from engine.observe import Observer, Several, Silent
+from engine.told import Told
 
 if TYPE_CHECKING:
     from engine.config import Config
@@ -20,15 +24,8 @@ if TYPE_CHECKING:
     from engine.shard import Shard
     from engine.terminal import View
     from streams.join_limits import JoinLimits
-    from streams.protocols import Decode, Sink, Source
-
-SHOW_SECONDS = 1.0
-NOT_ATTACHED = (
-    "source.client", "source.group", "source.instance", "source.shards", "format.events", "format.labels",
-    "labels.report", "forecasts.transactional", "dead.max_ratio", "dead.over", "dead.max_run",
-    "metrics.port", "log.format", "log.level",
-)  # fmt: skip
-"""Settings whose part of the run is not opened here yet: another value than the default is refused."""
+    from streams.membership import Changes, Membership
+    from streams.protocols import Decode, Source
 
 
 class AttachError(Exception):
@@ -36,48 +33,51 @@ class AttachError(Exception):
 
 
 def attach(config: Config, view: View) -> bool:
-    """Run the loop until the topics end (True; only if bounded) or a signal comes (False).
+    """Run the loops of all shards that this process owns, until the topics end or a signal comes.
 
-    Raises AttachError, CheckpointError, streams' errors: each with what to do.
+    True where the topics have ended, which only bounded runs do. Raises AttachError, CheckpointError, streams'
+    errors: each with what to do.
     """
-    from engine.run import StopSignals
+    from engine.fleet import Fleet
+    from engine.learner import warmup
+    from engine.stop_signals import StopSignals
 
-    store = open_store(config)
-    if config.start is None and not store.ls():
-        raise AttachError(
-            f"--from is not given, source.from neither, and {config.snapshots.folder} holds no snapshot; "
-            "expected --from beginning or --from end for a first run"
-        )
-    with StopSignals() as stop, contextlib.closing(view), contextlib.closing(open_journal(config)) as journal:
-        loop = open_loop(config, journal, store)
+    with contextlib.ExitStack() as stack:
+        if config.source.shards == "all":
+            _check_start(config, open_store(config))
+        stop = stack.enter_context(StopSignals())
+        stack.enter_context(contextlib.closing(view))
+        journal = stack.enter_context(contextlib.closing(open_journal(config)))
+        told = Told(view)
+        observer = Several(told, stack.enter_context(open_observer(config)))
+        membership = open_membership(config)
         try:
-            if loop.resume():
-                view.say(f"goes on from {config.snapshots.folder}: {_counted(loop)}")
-            loop.on_batch = shower = _Shower(view)
-            finished = loop.run(stop)
-            shower.show(loop)
-            view.close()
-        finally:
-            loop.source.close()
-        loop.sink.close()
-        if loop.dead is not None:
-            loop.dead.close()
-        how = "finished" if finished else "stopped"
-        view.say(f"{how}: {_counted(loop)}; snapshot in {config.snapshots.folder}")
-        for line in loop.shard.refusals.lines():
-            view.say(f"  {line}")
+            warmup()
+        except BaseException:
+            membership.close()
+            raise
+        _spare_the_collector()
+        owner = membership if config.source.group is None else Observed(membership, observer)
+        fleet = Fleet(owner, _opener(config, journal, membership, observer))
+        finished = fleet.run(stop)
+        told.end(config.snapshots.folder, finished=finished)
         return finished
 
 
-def _counted(loop: Loop) -> str:
-    counts = loop.shard.counts
-    refused = counts.refused + counts.malformed
-    return f"{counts.events:,} events, {counts.learned:,} labels learned, {refused:,} records refused"
+def _opener(
+    config: Config, journal: Journal, membership: Membership, observer: Observer
+) -> Callable[[str], Loop]:
+    return lambda shard: open_loop(config, journal, shard, observer, membership.commit)
 
 
-def open_store(config: Config) -> CheckpointStore:
-    """Where the run's snapshots are kept."""
-    return CheckpointStore(config.snapshots.folder, keep=config.snapshots.keep)
+def _spare_the_collector() -> None:
+    """What was loaded stays for good: the collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
+# -- of a process -------------------------------------------------------------------------------------------
 
 
 def open_journal(config: Config) -> Journal:
@@ -86,7 +86,7 @@ def open_journal(config: Config) -> Journal:
 
     source = config.source
     if source.broker is not None:
-        return BrokerJournal(source.broker, config.broker_options)
+        return BrokerJournal(source.broker, config.broker_options, source.client)
     assert source.log is not None
     if not source.log.is_file():
         raise AttachError(
@@ -103,11 +103,122 @@ def open_journal(config: Config) -> Journal:
     return journal
 
 
-def open_model(config: Config) -> Any:
-    """A learner that has learned nothing yet, its kernels compiled."""
-    from engine.learner import OnlineClassifier, OnlineRegressor, warmup
+def open_membership(config: Config) -> Membership:
+    """Through a consumer group where one is named; else this process owns every shard."""
+    from streams.membership import Alone
 
-    warmup()
+    source = config.source
+    if source.group is None or source.broker is None:
+        return Alone()
+    from streams.group import GroupMembership
+
+    return GroupMembership(
+        source.broker,
+        source.group,
+        source.events,
+        topics=config.topics,
+        shards=source.shards,
+        instance=source.instance,
+        options=config.broker_options,
+    )
+
+
+def open_observer(config: Config) -> contextlib.AbstractContextManager[Observer]:
+    """Log lines where they are asked for, and metrics and health on their port."""
+    from engine.observe.observing import observing
+
+    lines = config.log.format if "log" in config.model_fields_set else None
+    if lines is None and config.metrics.port is None:
+        return contextlib.nullcontext(Silent())
+    return observing(
+        host=config.metrics.host,
+        port=config.metrics.port,
+        format=lines,
+        level=config.log.level,
+        lag=not config.source.bounded,
+    )
+
+
+class Observed:
+    """A membership whose changes an observer is told."""
+
+    def __init__(self, membership: Membership, observer: Observer) -> None:
+        self._membership, self._observer = membership, observer
+        self.patience = membership.patience
+        self.owned, self.released = membership.owned, membership.released
+        self.commit, self.close = membership.commit, membership.close
+
+    def changes(self) -> Changes | None:
+        """The membership's."""
+        changes = self._membership.changes()
+        if changes is not None:
+            for kind in ("lost", "revoked", "gained"):
+                shards = sorted(getattr(changes, kind))
+                if shards:
+                    self._observer.rebalanced(kind, shards)
+        if not self._membership.owned():
+            self._observer.waiting("other members of the group own all shards")
+        return changes
+
+
+# -- of a shard ---------------------------------------------------------------------------------------------
+
+
+def open_loop(
+    config: Config,
+    journal: Journal,
+    shard: str = "0",
+    observer: Observer | None = None,
+    on_durable: Callable[[Mapping[Any, int]], None] | None = None,
+) -> Loop:
+    """All parts of a shard joined, nothing read yet."""
+    from engine.run import Loop
+    from engine.switch import Switch
+
+    store = open_store(config, shard)
+    _check_start(config, store)
+    model = open_shard(config)
+    partition = int(shard) if config.source.shards == "partition" else None
+    journal.prepare(config.outputs, (partition or 0) + 1)
+    sinks = {
+        name: journal.sink(topic, partition or 0, transactional=config.forecasts.transactional)
+        for name, topic in (("dead", config.dead.topic), ("report", config.labels.report))
+        if topic is not None
+    }
+    return Loop(
+        model,
+        open_source(config, journal, model, partition),
+        journal.sink(config.forecasts.topic, partition or 0, transactional=config.forecasts.transactional),
+        store,
+        dead=sinks.get("dead"),
+        report=sinks.get("report"),
+        switch=Switch(store.folder, store.shard, always=config.learning.frozen),
+        config=identity_of(config),
+        every_records=config.snapshots.every_records,
+        every_seconds=config.snapshots.every_seconds,
+        batch=config.source.batch,
+        observer=observer,
+        on_durable=on_durable,
+    )
+
+
+def _check_start(config: Config, store: CheckpointStore) -> None:
+    if config.start is None and not store.ls():
+        raise AttachError(
+            f"--from is not given, source.from neither, and {store.folder} holds no snapshot of shard "
+            f"{store.shard}; expected --from beginning or --from end for a first run"
+        )
+
+
+def open_store(config: Config, shard: str = "0") -> CheckpointStore:
+    """Where the snapshots of a shard are kept."""
+    return CheckpointStore(config.snapshots.folder, shard, keep=config.snapshots.keep)
+
+
+def open_model(config: Config) -> Any:
+    """A learner that has learned nothing yet."""
+    from engine.learner import OnlineClassifier, OnlineRegressor
+
     kind = OnlineClassifier if config.task == "classification" else OnlineRegressor
     return kind(**config.learner_options)
 
@@ -121,7 +232,7 @@ def open_shard(config: Config) -> Shard:
 
     pace = config.learning
     pacer = LabelPacer(pace.at_most, pace.per) if pace.at_most is not None and pace.per is not None else None
-    pending = PendingForecasts[Any](open_limits(config))
+    pending = PendingForecasts[Any](open_limits(config), report=config.labels.report is not None)
     return Shard(open_model(config), PrequentialMetrics(config.task), pending, pacer=pacer)
 
 
@@ -134,98 +245,68 @@ def open_limits(config: Config) -> JoinLimits:
     return JoinLimits(**limits, window=window, max_queued=max_queued)
 
 
-def open_source(config: Config, journal: Journal) -> Source:
-    """The topics to read, merged by event time."""
+def open_source(config: Config, journal: Journal, shard: Shard, partition: int | None = None) -> Source:
+    """The topics to read, merged by event time; partition: this one of each alone."""
+    from engine.journal import Reading
     from streams.merge import MergedSource
 
-    source = journal.source(config.topics, start=_start(config), bounded=config.source.bounded)
-    return MergedSource(source, live=not config.source.bounded)
-
-
-def open_sinks(config: Config, journal: Journal) -> tuple[Sink, Sink | None]:
-    """Where answers go, and where records go that cannot be used; their topics are made where they lack."""
-    journal.prepare(config.outputs)
-    dead = config.dead.topic
-    return journal.sink(config.forecasts.topic), journal.sink(dead) if dead else None
+    reading = Reading(
+        start=_start(config),
+        bounded=config.source.bounded,
+        decoders={topic: shard.timers.decoding(open_decoder(config, topic)) for topic in config.topics},
+        partitions=None if partition is None else [partition],
+    )
+    return MergedSource(journal.source(config.topics, reading), live=not config.source.bounded)
 
 
 def open_decoder(config: Config, topic: str) -> Decode:
     """How the bytes of a topic become events and labels."""
-    from streams.codecs import decode
+    from streams.codecs import decoder_for
 
-    return decode
+    labels = topic == config.source.labels and topic != config.source.events
+    form = config.format.labels if labels else config.format.events
+    return decoder_for(form, field_map(config, labels=labels), open_registry(config))
 
 
-def open_loop(config: Config, journal: Journal, store: CheckpointStore) -> Loop:
-    """All parts joined, nothing read yet."""
-    from engine.run import Loop
-    from engine.switch import Switch
+def field_map(config: Config, *, labels: bool) -> Any:
+    """What fields of a message mean, of events or of labels; None: messages have the canonical form."""
+    from streams.codecs import FieldMap
 
-    check_attached(config)
-    shard = open_shard(config)
-    sink, dead = open_sinks(config, journal)
-    return Loop(
-        shard,
-        open_source(config, journal),
-        sink,
-        store,
-        dead=dead,
-        switch=Switch(store.folder, store.shard, always=config.learning.frozen),
-        config=identity_of(config),
-        every_records=config.snapshots.every_records,
-        every_seconds=config.snapshots.every_seconds,
-        batch=config.source.batch,
+    fields = config.fields
+    if labels:
+        if fields.label_id is None and fields.label is None:
+            return None
+        names = {"id": fields.label_id, "time": fields.label_time, "label": fields.label}
+        given = {name: value for name, value in names.items() if value is not None}
+        return FieldMap(time_unit=fields.time_unit, **given)
+    if fields == type(fields)():
+        return None
+    names = {"id": fields.id, "time": fields.time, "weight": fields.weight, "target": fields.target}
+    given = {name: value for name, value in names.items() if value is not None}
+    features = fields.features if fields.features == "*" else tuple(fields.features)
+    return FieldMap(time_unit=fields.time_unit, features=features, exclude=tuple(fields.exclude), **given)
+
+
+def open_registry(config: Config) -> Any:
+    """The schema registry, where one is named."""
+    asked = config.format.registry
+    if asked.url is None:
+        return None
+    from streams.codecs.registry import SchemaRegistry
+
+    return SchemaRegistry(
+        asked.url,
+        username=asked.username,
+        password=None if asked.password is None else asked.password.get_secret_value(),
+        token=None if asked.token is None else asked.token.get_secret_value(),
+        ca=None if asked.ca_file is None else str(asked.ca_file),
     )
-
-
-def check_attached(config: Config) -> None:
-    """AttachError where a setting is given whose part of the run is not opened yet."""
-    for path in NOT_ATTACHED:
-        section, _, name = path.partition(".")
-        table = getattr(config, section)
-        if getattr(table, name) != type(table).model_fields[name].default:
-            raise AttachError(
-                f"{path} is {getattr(table, name)!r}, which a run does not follow yet; leave it out"
-            )
-    if config.fields != type(config.fields)():
-        raise AttachError("fields is given, which a run does not follow yet; leave it out")
 
 
 def _start(config: Config) -> Start:
     start = config.start or "beginning"
-    if isinstance(start, float | Path):
+    if isinstance(start, Path):
         raise AttachError(
-            f"source.from is {start}, which a run does not follow yet; expected beginning or end"
+            f"source.from is {start}, which a run does not follow yet; expected beginning, end or a time"
         )
     return start
-
-
-class _Shower:
-    """Shows the loop's figures now and then."""
-
-    def __init__(self, view: View) -> None:
-        self._view = view
-        self._shown = 0.0
-
-    def __call__(self, loop: Loop) -> None:
-        now = time.monotonic()
-        if now - self._shown >= SHOW_SECONDS:
-            self._shown = now
-            self.show(loop)
-
-    def show(self, loop: Loop) -> None:
-        """The figures as they are."""
-        from engine.terminal import Progress, Row
-
-        figures = loop.shard.metrics.result()
-        speed = loop.latency.count / loop.busy_seconds if loop.busy_seconds > 0 else None
-        row = Row.of("everlearn", figures, speed)
-        self._view.show(
-            Progress(
-                rows=[row],
-                time=figures["last_time"],
-                experts=dict(loop.shard.model.expert_weights()),
-                drifts=figures["drifts"]["count"],
-                last_drift=figures["drifts"]["last"],
-            )
-        )

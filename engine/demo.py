@@ -99,11 +99,11 @@ def open_journal(demo: Demo) -> Journal:
 
 def open_source(demo: Demo, journal: Journal) -> Source:
     """Departures and outcomes from the beginning, in the order of event time."""
-    from engine.journal import FirstRecords
+    from engine.journal import FirstRecords, Reading
     from streams.flights import EVENTS, LABELS
     from streams.merge import MergedSource
 
-    source = MergedSource(journal.source([EVENTS, LABELS], start="beginning", bounded=True))
+    source = MergedSource(journal.source([EVENTS, LABELS], Reading(bounded=True)))
     return source if demo.limit is None else FirstRecords(source, demo.limit)
 
 
@@ -137,7 +137,7 @@ def run_demo(demo: Demo, view: View) -> bool:
     Raises DemoError where the folder holds something else or another process works in it, CheckpointError
     where no snapshot is whole, streams' errors where log or broker cannot be used.
     """
-    from engine.run import StopSignals
+    from engine.stop_signals import StopSignals
 
     try:
         demo.folder.mkdir(parents=True, exist_ok=True)
@@ -326,10 +326,11 @@ class _Run:
     def _report(self) -> None:
         from engine.demo_report import results, sentence
         from engine.evaluate.report import write_report
+        from engine.journal import Reading
         from streams.flights import EVENTS
 
         peers = self._told()
-        events = self.journal.source([EVENTS], start="beginning", bounded=True)
+        events = self.journal.source([EVENTS], Reading(bounded=True))
         found = results(self.demo, self.loop.shard, events, KEYS)
         clock = {"everlearn": self.speed.result(), **peers["wall_clock"]}
         page = write_report(self.demo.folder, {**found, **peers["peers"], "wall_clock": clock})

@@ -3,31 +3,48 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    from streams.clients import Client
     from streams.event import Record, TopicPartition
     from streams.flights import Appendable
     from streams.merge import BoundedSource
-    from streams.protocols import Sink, Source
+    from streams.protocols import Decode, Sink, Source
 
-Start: TypeAlias = "Literal['beginning', 'end'] | Mapping[TopicPartition, int]"
+Start: TypeAlias = "Literal['beginning', 'end'] | float | Mapping[TopicPartition, int]"
+"""Where to begin: an end, a time in seconds since 1970-01-01 UTC, or positions."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How topics are read.
+
+    bounded: up to where they end now. decoders: topic → how its bytes are read, canonical JSON where it is not
+    named. partitions: read these numbers of every topic only; None: all.
+    """
+
+    start: Start = "beginning"
+    bounded: bool = False
+    decoders: Mapping[str, Decode] = field(default_factory=dict)
+    partitions: Collection[int] | None = None
 
 
 class Journal(Protocol):
     """Topics that can be read, written and continued."""
 
-    def prepare(self, topics: Sequence[str]) -> None:
-        """Make these topics, one partition each, where they are not there."""
+    def prepare(self, topics: Sequence[str], partitions: int = 1) -> None:
+        """Make these topics where they are not there, with so many partitions or more."""
 
-    def source(self, topics: Sequence[str], *, start: Start, bounded: bool) -> BoundedSource:
-        """Records of these topics; bounded: up to where they end now."""
+    def source(self, topics: Sequence[str], reading: Reading) -> BoundedSource:
+        """Records of these topics."""
 
-    def sink(self, topic: str) -> Sink:
-        """Appends to a topic's partition 0."""
+    def sink(self, topic: str, partition: int = 0, *, transactional: bool = False) -> Sink:
+        """Appends to a partition of a topic."""
 
     def log(self) -> AbstractContextManager[Appendable]:
         """The topics as a log that can be continued at its end."""
@@ -48,20 +65,22 @@ class EmbeddedJournal:
         """The names of all topics that hold records."""
         return self._log.topics()
 
-    def prepare(self, topics: Sequence[str]) -> None:
+    def prepare(self, topics: Sequence[str], partitions: int = 1) -> None:
         """Nothing: a topic is there once it is written to."""
 
-    def source(self, topics: Sequence[str], *, start: Start, bounded: bool) -> BoundedSource:
-        """Records of these topics."""
+    def source(self, topics: Sequence[str], reading: Reading) -> BoundedSource:
+        """Records of these topics, of all their partitions."""
         from streams.log_source import LogSource
 
-        return LogSource(self._log, topics, start=start, bounded=bounded)
+        return LogSource(
+            self._log, topics, start=reading.start, bounded=reading.bounded, decoders=reading.decoders
+        )
 
-    def sink(self, topic: str) -> Sink:
-        """Appends to a topic's partition 0."""
+    def sink(self, topic: str, partition: int = 0, *, transactional: bool = False) -> Sink:
+        """Appends to a partition of a topic, each flush in one transaction."""
         from streams.log import LogSink
 
-        return LogSink(self._log, topic)
+        return LogSink(self._log, topic, partition)
 
     @contextmanager
     def log(self) -> Iterator[Appendable]:
@@ -74,28 +93,57 @@ class EmbeddedJournal:
 
 
 class BrokerJournal:
-    """Topics of the Kafka broker at `address`, "host:port"; options: kafka-python's settings for every client."""
+    """Topics of the Kafka broker at `address`, "host:port".
 
-    def __init__(self, address: str, options: Mapping[str, Any] | None = None) -> None:
-        self._address, self._options = address, options
+    options: kafka-python's settings for every client. client: which library reads and writes.
+    """
 
-    def prepare(self, topics: Sequence[str]) -> None:
+    def __init__(
+        self, address: str, options: Mapping[str, Any] | None = None, client: Client = "kafka-python"
+    ) -> None:
+        self._address, self._options, self._client = address, options, client
+
+    def prepare(self, topics: Sequence[str], partitions: int = 1) -> None:
         """Make the topics that are not there; BrokerUnavailable where no broker answers."""
         from streams.broker import ensure_topics
 
-        ensure_topics(self._address, dict.fromkeys(topics, 1), options=self._options)
+        wanted = dict.fromkeys(topics, partitions)
+        ensure_topics(self._address, wanted, options=self._options, at_least=True)
 
-    def source(self, topics: Sequence[str], *, start: Start, bounded: bool) -> BoundedSource:
+    def partitions(self, topic: str) -> int:
+        """How many partitions a topic has; UnknownStream where it does not exist."""
+        from streams.broker import connect_consumer, partitions_of
+
+        with contextlib.closing(connect_consumer(self._address, options=self._options)) as consumer:
+            return len(partitions_of(consumer, self._address, topic))
+
+    def source(self, topics: Sequence[str], reading: Reading) -> BoundedSource:
         """Records of these topics."""
         from streams.kafka import KafkaSource
 
-        return KafkaSource(self._address, topics, start=start, bounded=bounded, options=self._options)
+        return KafkaSource(
+            self._address,
+            topics,
+            start=reading.start,
+            bounded=reading.bounded,
+            partitions=reading.partitions,
+            client=self._client,
+            decoders=reading.decoders,
+            options=self._options,
+        )
 
-    def sink(self, topic: str) -> Sink:
-        """Appends to a topic's partition 0."""
-        from streams.kafka import KafkaSink
+    def sink(self, topic: str, partition: int = 0, *, transactional: bool = False) -> Sink:
+        """Appends to a partition of a topic."""
+        from streams.kafka_sink import KafkaSink
 
-        return KafkaSink(self._address, topic, options=self._options)
+        return KafkaSink(
+            self._address,
+            topic,
+            partition,
+            transactional=transactional,
+            client=self._client,
+            options=self._options,
+        )
 
     def log(self) -> AbstractContextManager[Appendable]:
         """A pair of connections, closed with the context."""

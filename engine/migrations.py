@@ -14,7 +14,17 @@ from engine.checkpoint_file import Arrays, Meta
 from engine.store import Snapshot
 from streams.join_before import arrays_of
 
-POSITION_KEYS = ("positions", "last", "stages", "marks", "order", "cursor", "dead_cursor", "finished")
+POSITION_KEYS = (
+    "positions",
+    "last",
+    "stages",
+    "marks",
+    "order",
+    "cursor",
+    "dead_cursor",
+    "report_cursor",
+    "finished",
+)
 """The keys that say where a run stands in its topics; they belong together and are replaced together."""
 
 
@@ -24,7 +34,8 @@ def _to_2(arrays: Arrays, meta: Meta) -> tuple[Arrays, Meta]:
     if "ids" in shard.get("join", {}):
         join, shard["join"] = arrays_of(shard["join"])
         arrays = {**arrays, **{f"join/{name}": array for name, array in join.items()}}
-    return arrays, {"last": [], "stages": [], "marks": [], "order": {"next": 0}, **meta, "shard": shard}
+    absent: Meta = {"last": [], "stages": [], "marks": [], "order": {"next": 0}, "report_cursor": None}
+    return arrays, {**absent, **meta, "shard": shard}
 
 
 STEPS: list[Callable[[Arrays, Meta], tuple[Arrays, Meta]]] = [_to_2]

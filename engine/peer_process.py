@@ -193,7 +193,7 @@ def die_with_parent(parent: int) -> None:
 def main(arguments: list[str]) -> None:
     """FOLDER PARENT CONFIG NAME…: the demo's folder, its process id, its --broker-config or "", the peers."""
     from engine.demo import Demo, open_journal, open_source, owned
-    from engine.run import StopSignals
+    from engine.stop_signals import StopSignals
     from streams.clock import SystemClock
 
     folder, parent, config, names = (

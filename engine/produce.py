@@ -31,7 +31,7 @@ def produce(
     Topics are made where they are not there; see `replay_flights`. say: gets a line now and then, and the last.
     Raises StreamError's kinds, each with what to do.
     """
-    from engine.run import StopSignals
+    from engine.stop_signals import StopSignals
     from streams.flights import EVENTS, LABELS
     from streams.flights_live import replay_flights
 

@@ -9,9 +9,7 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Mapping, Sequence
-from types import FrameType, TracebackType
 from typing import Any, Protocol, runtime_checkable
 
 from engine.checkpoint import CheckpointStore, Snapshot
@@ -24,13 +22,13 @@ from engine.observe import Observer, Resumed, Saved, Silent
 from engine.observe.timers import Timers
 from engine.order import Entry, Mark, Offsets, Order, Stage, same_place
 from engine.shard import Shard
+from engine.snapshots import SnapshotWriter
+from engine.taken import Taken, listed, offsets
 from streams.clock import SystemClock
-from streams.errors import LogChanged
 from streams.event import Record, TopicPartition
-from streams.fingerprint import fingerprint_of
 from streams.protocols import Clock, Sink, Source
 
-_NONE: Mapping[str, Any] = {"positions": [], "stages": [], "marks": []}  # of a first run
+_NONE: Mapping[str, Any] = {"positions": [], "last": [], "stages": [], "marks": []}  # of a first run
 
 
 @runtime_checkable
@@ -58,7 +56,9 @@ class Loop:
     """Reads a source through a shard into a sink, and keeps snapshots from which it goes on.
 
     store: where snapshots go, and the recorded order beside them; None keeps none. dead: where refused records
-    go; None: only `Shard.refusals` tells of them. switch: freezes and thaws learning; None: never.
+    go; None: only `Shard.refusals` tells of them. report: where it goes what became of labels that were
+    late, orphans, repeated or corrected; the join must be asked to report.
+    switch: freezes and thaws learning; None: never.
     config: JSON-compatible; a snapshot of another configuration is refused. every_records, every_seconds:
     when to snapshot, whichever comes first. batch: records per poll. on_batch: called after each.
     on_durable: called with the positions of a snapshot once it is durable. observer: is told what happens.
@@ -72,6 +72,7 @@ class Loop:
         store: CheckpointStore | None = None,
         *,
         dead: Sink | None = None,
+        report: Sink | None = None,
         switch: Switch | None = None,
         config: Mapping[str, Any] | None = None,
         every_records: int = 20_000,
@@ -87,6 +88,7 @@ class Loop:
                 f"every_records is {every_records}, every_seconds is {every_seconds}; expected both above 0"
             )
         self.shard, self.source, self.sink, self.store, self.dead = shard, source, sink, store, dead
+        self.report = report
         self.switch = switch
         self.order = None if store is None else Order(store.folder, store.shard)
         self.config = dict(config or {})
@@ -100,11 +102,8 @@ class Loop:
         self.busy_seconds = 0.0
         self.finished = False
         self.notes: list[str] = []
-        self._positions: Offsets | None = None
-        self._last: dict[TopicPartition, tuple[int, str]] = {}  # of the record before each position
-        self._taken: dict[
-            TopicPartition, Record
-        ] = {}  # the same, of records whose fingerprint is not made yet
+        self._taken: Taken | None = None
+        self._writer = None if store is None else SnapshotWriter(store)
         self._marks: list[Mark] = []  # recorded, and not come to
         self._rest: list[Record] = []  # polled and not taken, because `stop` said so
         self._unsaved = 0
@@ -114,7 +113,7 @@ class Loop:
     @property
     def positions(self) -> Offsets:
         """The next offset of every partition; {} before `resume`."""
-        return dict(self._positions or {})
+        return {} if self._taken is None else dict(self._taken.next)
 
     @property
     def timers(self) -> Timers:
@@ -137,6 +136,7 @@ class Loop:
         if self.store is not None and self.order is not None:
             generation = self.store.claim()
             snapshot = self.store.latest()
+            self.notes += [f"{text}; an earlier snapshot is used" for _, text in self.store.damaged]
             if snapshot is not None:
                 snapshot = up_to_date(snapshot)
             number = 0 if snapshot is None else snapshot.meta["order"]["next"]
@@ -146,8 +146,9 @@ class Loop:
         if snapshot is not None:
             check_identity(self.config, snapshot.meta["config"], str(snapshot.path))
             again = self.sink.rewind(snapshot.meta["cursor"])
-            if self.dead is not None and snapshot.meta["dead_cursor"] is not None:
-                self.dead.rewind(snapshot.meta["dead_cursor"])
+            for sink, name in ((self.dead, "dead_cursor"), (self.report, "report_cursor")):
+                if sink is not None and snapshot.meta[name] is not None:
+                    sink.rewind(snapshot.meta[name])
             self.finished = snapshot.meta["finished"]
         self._tell_resumed(snapshot, again)
         if self._record_order() or recorded or snapshot is None:
@@ -164,18 +165,18 @@ class Loop:
         """
         snapshot = None if snapshot is None else up_to_date(snapshot)
         meta = _NONE if snapshot is None else snapshot.meta
-        positions = _offsets(meta["positions"])
+        taken = Taken.from_state(meta)
         if snapshot is not None:
             self.shard.restore(snapshot.arrays, meta["shard"])
-            self.source.seek(positions)
-            self._last = {TopicPartition(t, n): (offset, mark) for t, n, offset, mark in meta["last"]}
-            self._compare(str(snapshot.path))
-        self._positions = {**self.source.positions(), **positions}
+            self.source.seek(taken.next)
+            self.notes += taken.compare(self.source, str(snapshot.path))
+        taken.next = {**self.source.positions(), **taken.next}
+        self._taken = taken
         self._rest = []
-        self._marks = [Mark(frozen, _offsets(at)) for frozen, at in meta["marks"]]
+        self._marks = [Mark(frozen, offsets(at)) for frozen, at in meta["marks"]]
         self._marks += [entry for entry in recorded if isinstance(entry, Mark)]
         if isinstance(self.source, Staged):
-            stages = [_offsets(stage) for stage in meta["stages"]]
+            stages = [offsets(stage) for stage in meta["stages"]]
             self.source.follow([*stages, *(entry.ends for entry in recorded if isinstance(entry, Stage))])
 
     def _tell_resumed(self, snapshot: Snapshot | None, again: int) -> None:
@@ -191,30 +192,13 @@ class Loop:
             self._at_work = False
             self.observer.stopped(self, reason)
 
-    def _compare(self, where: str) -> None:
-        """LogChanged where another record stands in front of a position than the one that was taken."""
-        found = self.source.fingerprints({partition: offset for partition, (offset, _) in self._last.items()})
-        for partition, (offset, mark) in self._last.items():
-            topic, number = partition
-            if found[partition] is None:
-                self.notes.append(
-                    f"topic {topic!r} partition {number}: the record at {offset}, the last one taken, has "
-                    "expired; it cannot be seen whether the log is still the same"
-                )
-            elif found[partition] != mark:
-                raise LogChanged(
-                    f"topic {topic!r} partition {number} holds another record at {offset} than the one that "
-                    f"{where} was written after: the log was cut back and written anew, or is another one. "
-                    "Attach to the log it was, or begin anew with an empty folder for snapshots"
-                )
-
     def run(self, stop: Callable[[], bool] = lambda: False, timeout: float = 0.2) -> bool:
         """Until the source ends (True) or `stop` says so (False), and a last snapshot either way.
 
         `stop` is asked before every record; timeout: seconds that one poll may wait. Called again it goes on
         where it stopped.
         """
-        if self._positions is None:
+        if self._taken is None:
             self.resume()
         self.finished = False  # what an earlier run ended with says nothing about what has come since
         while not stop():
@@ -271,12 +255,12 @@ class Loop:
         self.shard.frozen = mark.frozen
 
     def _come_to_marks(self) -> None:
-        assert self._positions is not None
-        while self._marks and same_place(self._marks[0].at, self._positions):
+        assert self._taken is not None
+        while self._marks and same_place(self._marks[0].at, self._taken.next):
             self.shard.frozen = self._marks.pop(0).frozen
 
     def _take(self, records: Sequence[Record], stop: Callable[[], bool]) -> None:
-        assert self._positions is not None
+        assert self._taken is not None
         clock = self.clock.monotonic
         took: list[float] = []
         now = clock()
@@ -293,17 +277,16 @@ class Loop:
                 self.sink.write(decision.id, decision.message(), record.headers)
             if self.shard.refused:
                 self._bury()
-            topic, number, offset = record.position
-            partition = TopicPartition(topic, number)
-            self._positions[partition] = offset + 1
-            self._taken[partition] = record
+            if self.shard.pending.reports:
+                self._report()
+            self._taken.add(record)
             self.records += 1
             self._unsaved += 1
             before, now = now, clock()
             if decision is not None:
                 took.append(now - before)
             if self._unsaved >= self.every_records:
-                self.snapshot()
+                self._save()
                 now = clock()
         for seconds in took:
             self.latency.add(seconds)
@@ -315,105 +298,103 @@ class Loop:
             self.observer.refused(self, refusal)
         self.shard.refused.clear()
 
+    def _report(self) -> None:
+        """What became of labels that were not simply learned."""
+        reports = self.shard.pending.reports or []
+        for report in reports:
+            if self.report is not None:
+                self.report.write(report.key, report.message())
+        reports.clear()
+
     def _snapshot_when_due(self) -> None:
+        if self._writer is not None:
+            self._writer.settle()
         if self._unsaved and self.clock.monotonic() - self._saved_at >= self.every_seconds:
-            self.snapshot()
+            self._save()
 
     def _flush(self) -> None:
+        """Make all answers durable; StaleWriter, and nothing leaves, where another process has the shard."""
+        if self.store is not None:
+            self.store.check()
         crash_point("run.before_flush")
         since = self.timers.flush.begin()
-        self.sink.flush()
-        if self.dead is not None:
-            self.dead.flush()
+        for sink in self._sinks():
+            sink.flush()
         self.timers.flush.end(since)
         crash_point("run.flushed")
 
+    def _sinks(self) -> list[Sink]:
+        return [sink for sink in (self.sink, self.dead, self.report) if sink is not None]
+
     def snapshot(self) -> None:
-        """Make all answers durable, then write one file of everything that changes, positions included."""
+        """Make everything so far durable: answers, then one file of all that changes, positions included."""
+        self._save()
+        if self._writer is not None:
+            self._writer.wait()
+
+    def _save(self) -> None:
+        """Flush, and copy what changes; it is written while learning goes on."""
         self._flush()
         crash_point("run.before_snapshot")
         self._saved_at = self.clock.monotonic()
         self._unsaved = 0
-        if self.store is None or self._positions is None:
+        if self._writer is None or self._taken is None:
             return
-        began = self.clock.monotonic()
         arrays, shard = self.shard.state()
-        kept = self.store.save(arrays, self._meta(shard))
-        self.observer.saved(self, Saved(entry=kept, seconds=self.clock.monotonic() - began))
+        meta, positions = self._meta(shard), self.positions
+        self._writer.submit(arrays, meta, lambda: self._is_durable(positions))
+
+    def _is_durable(self, positions: Offsets) -> None:
+        assert self._writer is not None
+        assert self._writer.last is not None
+        written = self._writer.last
+        self.observer.saved(self, Saved(entry=written.entry, seconds=written.seconds))
         if self.on_durable is not None:
             crash_point("run.before_commit")
-            self.on_durable(self.positions)
+            self.on_durable(positions)
             crash_point("run.committed")
 
     def _meta(self, shard: Mapping[str, Any]) -> dict[str, Any]:
         """What a snapshot says beside its arrays."""
-        self._last |= {p: (taken.position.offset, fingerprint_of(taken)) for p, taken in self._taken.items()}
-        self._taken.clear()
+        assert self._taken is not None
         return {
             "contents": CONTENTS,
             "config": self.config,
             "shard": shard,
-            "positions": _listed(self._positions or {}),
-            "last": [[*partition, *last] for partition, last in sorted(self._last.items())],
+            **self._taken.state(),
             "stages": self._stages(),
-            "marks": [[mark.frozen, _listed(mark.at)] for mark in self._marks],
+            "marks": [[mark.frozen, listed(mark.at)] for mark in self._marks],
             "order": {"next": 0 if self.order is None else self.order.number},
             "cursor": self.sink.cursor(),
             "dead_cursor": None if self.dead is None else self.dead.cursor(),
-            "finished": self.finished,
+            "report_cursor": None if self.report is None else self.report.cursor(),
+            "finished": self.finished or self.exhausted,
         }
 
     def _stages(self) -> list[list[list[Any]]]:
         """The stages of the source that have not been taken to their end, ready for JSON."""
-        at = self._positions or {}
+        at = self.positions
         stages = self.source.stages() if isinstance(self.source, Staged) else []
-        return [_listed(stage) for stage in stages if any(at.get(p, 0) < end for p, end in stage.items())]
+        return [listed(stage) for stage in stages if any(at.get(p, 0) < end for p, end in stage.items())]
 
     def close(self) -> None:
         """Release source, sinks and the recorded order; what was written is flushed."""
         self._tell_stopped("closed")
+        if self._writer is not None:
+            self._writer.close()
         self.source.close()
-        self.sink.close()
-        if self.dead is not None:
-            self.dead.close()
+        for sink in self._sinks():
+            sink.close()
         if self.order is not None:
             self.order.close()
 
-
-def _listed(offsets: Mapping[TopicPartition, int]) -> list[list[Any]]:
-    return [[*partition, offset] for partition, offset in sorted(offsets.items())]
-
-
-def _offsets(listed: Sequence[Sequence[Any]]) -> dict[TopicPartition, int]:
-    return {TopicPartition(topic, partition): offset for topic, partition, offset in listed}
-
-
-class StopSignals:
-    """Within it, SIGTERM and SIGINT only set a flag, so that a step is finished and a snapshot written.
-
-    >>> with StopSignals() as stop:
-    ...     stop()
-    False
-    """
-
-    def __init__(self) -> None:
-        self._asked = False
-        self._before: dict[int, Any] = {}
-
-    def __call__(self) -> bool:
-        """Whether a signal has come."""
-        return self._asked
-
-    def __enter__(self) -> StopSignals:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._ask)
-        return self
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self._asked = True
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+    def abandon(self) -> None:
+        """Release everything, make nothing durable: what came since the last snapshot is another's."""
+        self._tell_stopped("lost")
+        if self._writer is not None:
+            self._writer.close()
+        self.source.close()
+        for sink in self._sinks():
+            sink.abandon()
+        if self.order is not None:
+            self.order.close()

@@ -126,12 +126,17 @@ def connect_admin(bootstrap: str, *, timeout: float = CONNECT, options: Options 
 
 
 def ensure_topics(
-    bootstrap: str, topics: Mapping[str, int], *, timeout: float = CONNECT, options: Options = None
+    bootstrap: str,
+    topics: Mapping[str, int],
+    *,
+    timeout: float = CONNECT,
+    options: Options = None,
+    at_least: bool = False,
 ) -> None:
     """Create the topics that are not there yet; topic → number of partitions; options: kafka-python's settings.
 
-    Raises BrokerUnavailable, BrokerConfigError for settings that cannot be used, and StreamError where a topic
-    is there with another number of partitions.
+    at_least: one that is there may have more. Raises BrokerUnavailable, BrokerConfigError for settings that
+    cannot be used, and StreamError where a topic is there with another number of partitions.
     """
     from kafka.errors import KafkaError, TopicAlreadyExistsError
 
@@ -148,7 +153,7 @@ def ensure_topics(
                     admin.create_topics(wanted, wait_for_metadata=True)
         for found in admin.describe_topics(list(topics)) if topics else ():  # none would mean all
             topic, count = found["name"], len(found["partitions"])
-            if count != topics[topic]:
+            if count < topics[topic] or (count > topics[topic] and not at_least):
                 raise StreamError(
                     f"topic {topic!r} at {bootstrap} has {count} partitions, expected {topics[topic]}; "
                     "use another name, or ask for the number it has"

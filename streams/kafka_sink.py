@@ -218,6 +218,12 @@ class KafkaSink:
                 )
         return found
 
+    def abandon(self) -> None:
+        """Release the connection without waiting for what is on its way; a transaction is not committed."""
+        if self._open:
+            self._open = False
+            self._writer.close()
+
     def close(self) -> None:
         """Flush and release the connection; closing twice is allowed."""
         if self._open:

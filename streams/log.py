@@ -351,3 +351,7 @@ class LogSink:
     def close(self) -> None:
         """Flush; the log stays open. Closing twice is allowed."""
         self.flush()
+
+    def abandon(self) -> None:
+        """Drop what waits; the log stays open."""
+        self._waiting.clear()

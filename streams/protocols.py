@@ -102,6 +102,9 @@ class Sink(Protocol):
     def close(self) -> None:
         """Flush and release; closing twice is allowed."""
 
+    def abandon(self) -> None:
+        """Release without a flush: what waits is another's to write; allowed after `close` too."""
+
 
 class Clock(Protocol):
     """Where time comes from, passed in so that tests and replay are in command of it.

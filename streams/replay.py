@@ -143,6 +143,9 @@ class ListSink:
     def close(self) -> None:
         """Nothing to release; closing twice is allowed."""
 
+    def abandon(self) -> None:
+        """Nothing waits, nothing is released."""
+
 
 def unknown_partition(partition: TopicPartition, known: Collection[TopicPartition]) -> ValueError:
     """The error of a seek in a partition that a source does not read."""

@@ -12,8 +12,9 @@ from pathlib import Path
 from engine.checkpoint import CheckpointStore
 from engine.evaluate.metrics import PrequentialMetrics
 from engine.fleet import Fleet
-from engine.run import Loop, StopSignals
+from engine.run import Loop
 from engine.shard import Shard
+from engine.stop_signals import StopSignals
 from streams.event import TopicPartition
 from streams.group import GroupMembership
 from streams.kafka import KafkaSink, KafkaSource

@@ -13,8 +13,9 @@ from plain_learner import PlainLearner
 
 from engine.checkpoint import CheckpointError, CheckpointStore, StaleWriter
 from engine.evaluate.metrics import PrequentialMetrics
-from engine.run import Loop, StopSignals
+from engine.run import Loop
 from engine.shard import Shard
+from engine.stop_signals import StopSignals
 from engine.witness import Witness
 from streams.clock import ManualClock
 from streams.event import Event, Label, Malformed, Position, Record, TopicPartition
