@@ -1,4 +1,4 @@
-"""SIGKILL around every durable step, as the benchmark does it; and the comparison sees a difference where one is."""
+"""SIGKILL around every durable step, as the benchmark does it; the comparison sees a difference where one is."""
 
 from __future__ import annotations
 
