@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 from engine.checkpoint import CheckpointStore, Snapshot
 from engine.checkpoint import Entry as Kept
 from engine.crashpoints import crash_point
+from engine.dead_limits import Limits, RefusedLately
 from engine.evaluate.latency import Latency
 from engine.identity import check_identity
 from engine.migrations import CONTENTS, up_to_date
@@ -73,6 +74,8 @@ class Loop:
         *,
         dead: Sink | None = None,
         report: Sink | None = None,
+        limits: Limits | None = None,
+        past_refused: bool = False,
         switch: Switch | None = None,
         config: Mapping[str, Any] | None = None,
         every_records: int = 20_000,
@@ -89,6 +92,8 @@ class Loop:
             )
         self.shard, self.source, self.sink, self.store, self.dead = shard, source, sink, store, dead
         self.report = report
+        self.refused_lately = None if limits is None else RefusedLately(limits)
+        self.past_refused = past_refused
         self.switch = switch
         self.order = None if store is None else Order(store.folder, store.shard)
         self.config = dict(config or {})
@@ -104,6 +109,7 @@ class Loop:
         self.notes: list[str] = []
         self._taken: Taken | None = None
         self._writer = None if store is None else SnapshotWriter(store)
+        self._began: list[list[Any]] = []  # where the first run began
         self._marks: list[Mark] = []  # recorded, and not come to
         self._rest: list[Record] = []  # polled and not taken, because `stop` said so
         self._unsaved = 0
@@ -150,6 +156,7 @@ class Loop:
                 if sink is not None and snapshot.meta[name] is not None:
                     sink.rewind(snapshot.meta[name])
             self.finished = snapshot.meta["finished"]
+            self._stop_where_too_many_were_refused()
         self._tell_resumed(snapshot, again)
         if self._record_order() or recorded or snapshot is None:
             self.finished = False  # more has come; its order is settled before an answer leaves
@@ -172,6 +179,9 @@ class Loop:
             self.notes += taken.compare(self.source, str(snapshot.path))
         taken.next = {**self.source.positions(), **taken.next}
         self._taken = taken
+        if self.refused_lately is not None and meta.get("refused_lately") and not self.past_refused:
+            self.refused_lately.restore(meta["refused_lately"])
+        self._began = listed(taken.next) if snapshot is None else meta.get("began", [])
         self._rest = []
         self._marks = [Mark(frozen, offsets(at)) for frozen, at in meta["marks"]]
         self._marks += [entry for entry in recorded if isinstance(entry, Mark)]
@@ -231,6 +241,9 @@ class Loop:
         self.observer.turned(self, records[: len(records) - len(self._rest)])
         if self.on_batch is not None:
             self.on_batch(self)
+        if self._too_many_refused():
+            self.snapshot()
+            self._stop_where_too_many_were_refused()
         return bool(records)
 
     def _record_order(self) -> bool:
@@ -275,7 +288,8 @@ class Loop:
             crash_point("run.stepped")
             if decision is not None:
                 self.sink.write(decision.id, decision.message(), record.headers)
-            if self.shard.refused:
+            refused = bool(self.shard.refused)
+            if refused:
                 self._bury()
             if self.shard.pending.reports:
                 self._report()
@@ -288,13 +302,26 @@ class Loop:
             if self._unsaved >= self.every_records:
                 self._save()
                 now = clock()
+            if refused and self._too_many_refused():
+                self._rest = list(records[taken + 1 :])
+                break
         for seconds in took:
             self.latency.add(seconds)
 
+    def _too_many_refused(self) -> bool:
+        lately = self.refused_lately
+        return lately is not None and lately.excess(self.shard.counts.records) is not None
+
+    def _stop_where_too_many_were_refused(self) -> None:
+        if self.refused_lately is not None:
+            self.refused_lately.check(self.shard.counts.records, self.shard.refusals.first)
+
     def _bury(self) -> None:
         for refusal in self.shard.refused:
+            if self.refused_lately is not None:
+                self.refused_lately.add(self.shard.counts.records, self.shard.refusals.place(refusal))
             if self.dead is not None:
-                self.dead.write(":".join(map(str, refusal.position)), refusal.message())
+                self.dead.write(refusal.key(), refusal.message(), refusal.headers())
             self.observer.refused(self, refusal)
         self.shard.refused.clear()
 
@@ -362,6 +389,7 @@ class Loop:
             "config": self.config,
             "shard": shard,
             **self._taken.state(),
+            "began": self._began,
             "stages": self._stages(),
             "marks": [[mark.frozen, listed(mark.at)] for mark in self._marks],
             "order": {"next": 0 if self.order is None else self.order.number},
@@ -369,6 +397,7 @@ class Loop:
             "dead_cursor": None if self.dead is None else self.dead.cursor(),
             "report_cursor": None if self.report is None else self.report.cursor(),
             "finished": self.finished or self.exhausted,
+            "refused_lately": None if self.refused_lately is None else self.refused_lately.state(),
         }
 
     def _stages(self) -> list[list[list[Any]]]:

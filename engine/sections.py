@@ -269,11 +269,11 @@ class DeadSection(Section):
     topic: Topic | None = Field(
         default=None, description="topic of dead letters; none: only counts and reasons"
     )
-    max_ratio: float | None = Field(
-        default=None,
+    max_ratio: float = Field(
+        default=0.5,
         gt=0,
         le=1,
-        description="share of unusable records past which the run stops; none: no limit",
+        description="share of unusable records past which the run stops, everything being saved; 1: no limit",
     )
     over: Count = Field(default=1_000, description="records over which the share is measured")
     max_run: Count | None = Field(

@@ -6,6 +6,7 @@ Label → matched by id → learn, scored by what was answered
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -14,7 +15,8 @@ import numpy as np
 
 from engine.checkpoint import Arrays, Meta
 from engine.crashpoints import crash_point
-from engine.decision import Decision, Refusal
+from engine.deadletters import Refusal
+from engine.decision import Decision
 from engine.evaluate.metrics import PrequentialMetrics
 from engine.observe.timers import Timers
 from engine.refusals import Refusals
@@ -73,6 +75,11 @@ class Counts(msgspec.Struct):
     refused: int = 0
     unlearned: int = 0
 
+    @property
+    def records(self) -> int:
+        """How many were read."""
+        return self.events + self.labels + self.malformed
+
 
 class Shard:
     """One model and what belongs to it, deterministic: record in, decision out. No clock, no input or output.
@@ -103,9 +110,11 @@ class Shard:
         self.refusals = Refusals()
         self.timers = Timers()
         self.frozen = False
+        self._present: Record
 
     def step(self, record: Record) -> Decision | None:
         """Take one record: an event is answered, a label is learned; the unusable goes to `refused`."""
+        self._present = record
         item = record.item
         if isinstance(item, Malformed):
             self.counts.malformed += 1
@@ -257,7 +266,10 @@ class Shard:
         return str(error)
 
     def _bury(self, position: Position, item: Event | Label | Malformed, reason: str) -> None:
-        refusal = Refusal(position, item.time, reason, item)
+        now, present = self.pending.now, self._present
+        time = now if isinstance(item, Malformed) and math.isfinite(now) else item.time
+        record = present if present.position == position else Record(position, item)  # of a label that waited
+        refusal = Refusal(record, reason, time)
         self.refused.append(refusal)
         self.refusals.add(refusal)
 

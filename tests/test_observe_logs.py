@@ -11,7 +11,7 @@ import pytest
 from plain_learner import PlainLearner
 
 from engine.checkpoint import CheckpointStore
-from engine.decision import Refusal
+from engine.deadletters import Refusal
 from engine.evaluate.metrics import PrequentialMetrics
 from engine.observe import Resumed
 from engine.observe.logs import KEYS, Logs, wording
@@ -105,7 +105,7 @@ def test_refusals_of_one_kind_are_told_once_in_a_while_with_how_many_there_were(
     loop = make_loop([], logs)
     for offset in range(1000):
         position = Position("e", 0, offset)
-        logs.refused(loop, Refusal(position, 0.0, f"byte {offset}", Malformed(raw=b"{", error="")))
+        logs.refused(loop, Refusal(Record(position, Malformed(raw=b"{", error="")), f"byte {offset}", 0.0))
         clock.sleep(0.025)
     logs.stopped(loop, "stopped")
     told = [line["count"] for line in lines_of(out) if line["event"] == "refused"]

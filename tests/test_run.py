@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import random
 import signal
@@ -220,7 +221,13 @@ def test_bytes_that_cannot_be_read_go_to_the_dead_letters_with_their_reason() ->
     [(key, message)] = dead.messages
     assert key == "events:0:0"
     assert message["reason"] == "not JSON"
-    assert message["record"].encode("latin-1") == b"\xff{"
+    assert base64.b64decode(message["record_base64"]) == b"\xff{"
+    assert dict(dead.headers[0]) == {
+        "everlearn.error": b"not JSON",
+        "everlearn.topic": b"events",
+        "everlearn.partition": b"0",
+        "everlearn.offset": b"0",
+    }
 
 
 def test_reasons_of_refusals_are_counted_by_kind_with_the_first_of_each() -> None:
