@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,23 +21,27 @@ from engine.told import Told
 
 if TYPE_CHECKING:
     from engine.config import Config
-    from engine.journal import Journal, Start
+    from engine.journal import Journal
     from engine.run import Loop
     from engine.shard import Shard
     from engine.terminal import View
+    from streams.event import TopicPartition
     from streams.join_limits import JoinLimits
     from streams.membership import Changes, Membership
-    from streams.protocols import Decode, Source
+    from streams.protocols import Decode, Sink
+    from streams.replay import Items
+    from streams.stretch import Ordered
 
 
 class AttachError(Exception):
     """The engine cannot be attached like this; the text says why and what to do."""
 
 
-def attach(config: Config, view: View) -> bool:
+def attach(config: Config, view: View, *, past_refused: bool = False) -> bool:
     """Run the loops of all shards that this process owns, until the topics end or a signal comes.
 
-    True where the topics have ended, which only bounded runs do. Raises AttachError, CheckpointError, streams'
+    past_refused: what was refused before no longer counts, where a run had stopped because of it. True where the
+    topics have ended, which only bounded runs do. Raises AttachError, CheckpointError, TooManyRefused, streams'
     errors: each with what to do.
     """
     from engine.fleet import Fleet
@@ -58,16 +64,18 @@ def attach(config: Config, view: View) -> bool:
             raise
         _spare_the_collector()
         owner = membership if config.source.group is None else Observed(membership, observer)
-        fleet = Fleet(owner, _opener(config, journal, membership, observer))
+        fleet = Fleet(owner, _opener(config, journal, membership, observer, past_refused))
         finished = fleet.run(stop)
         told.end(config.snapshots.folder, finished=finished)
         return finished
 
 
 def _opener(
-    config: Config, journal: Journal, membership: Membership, observer: Observer
+    config: Config, journal: Journal, membership: Membership, observer: Observer, past_refused: bool
 ) -> Callable[[str], Loop]:
-    return lambda shard: open_loop(config, journal, shard, observer, membership.commit)
+    return lambda shard: open_loop(
+        config, journal, shard, observer, membership.commit, past_refused=past_refused
+    )
 
 
 def _spare_the_collector() -> None:
@@ -170,8 +178,11 @@ def open_loop(
     shard: str = "0",
     observer: Observer | None = None,
     on_durable: Callable[[Mapping[Any, int]], None] | None = None,
+    *,
+    past_refused: bool = False,
 ) -> Loop:
     """All parts of a shard joined, nothing read yet."""
+    from engine.dead_limits import Limits
     from engine.run import Loop
     from engine.switch import Switch
 
@@ -180,18 +191,26 @@ def open_loop(
     model = open_shard(config)
     partition = int(shard) if config.source.shards == "partition" else None
     journal.prepare(config.outputs, (partition or 0) + 1)
+    transactional = config.forecasts.transactional
     sinks = {
-        name: journal.sink(topic, partition or 0, transactional=config.forecasts.transactional)
+        name: journal.sink(topic, partition or 0, transactional=transactional)
         for name, topic in (("dead", config.dead.topic), ("report", config.labels.report))
         if topic is not None
     }
+    answers: Sink = journal.sink(config.forecasts.topic, partition or 0, transactional=transactional)
+    if isinstance(config.start, Path):
+        from streams.history_then_live import LiveAnswers
+
+        answers = LiveAnswers(answers)
     return Loop(
         model,
-        open_source(config, journal, model, partition),
-        journal.sink(config.forecasts.topic, partition or 0, transactional=config.forecasts.transactional),
+        open_source(config, journal, model, partition, first=not store.ls()),
+        answers,
         store,
         dead=sinks.get("dead"),
         report=sinks.get("report"),
+        limits=Limits(**config.dead.model_dump(exclude={"topic"})),
+        past_refused=past_refused,
         switch=Switch(store.folder, store.shard, always=config.learning.frozen),
         config=identity_of(config),
         every_records=config.snapshots.every_records,
@@ -245,18 +264,54 @@ def open_limits(config: Config) -> JoinLimits:
     return JoinLimits(**limits, window=window, max_queued=max_queued)
 
 
-def open_source(config: Config, journal: Journal, shard: Shard, partition: int | None = None) -> Source:
-    """The topics to read, merged by event time; partition: this one of each alone."""
+def open_source(
+    config: Config, journal: Journal, shard: Shard, partition: int | None = None, *, first: bool = True
+) -> Ordered:
+    """The topics to read, merged by event time, behind a file of history where the run begins with one.
+
+    partition: this one of each topic alone. first: begin where the configuration says; a later run goes to the
+    positions of its snapshot.
+    """
     from engine.journal import Reading
     from streams.merge import MergedSource
 
+    live = not config.source.bounded
     reading = Reading(
-        start=_start(config),
-        bounded=config.source.bounded,
+        start="beginning" if isinstance(config.start, Path) else config.start or "beginning",
+        bounded=not live,
         decoders={topic: shard.timers.decoding(open_decoder(config, topic)) for topic in config.topics},
         partitions=None if partition is None else [partition],
     )
-    return MergedSource(journal.source(config.topics, reading), live=not config.source.bounded)
+    if not isinstance(config.start, Path):
+        return MergedSource(journal.source(config.topics, reading), live=live)
+    from streams.history_then_live import OVERLAP, HistoryThenLive, Known, WithoutKnown
+    from streams.replay import ListSource
+
+    past = open_past(config, config.start)
+    known = Known(past)
+    if first and math.isfinite(known.end):
+        reading = replace(reading, start=known.end - OVERLAP)
+    topics = WithoutKnown(journal.source(config.topics, reading), known)
+    return HistoryThenLive(MergedSource(ListSource(past)), MergedSource(topics, live=live))
+
+
+def open_past(config: Config, file: Path) -> dict[TopicPartition, Items]:
+    """A file of history, read by the field map of the events."""
+    from streams.codecs import decoder_for
+    from streams.files import suffix
+    from streams.history import LOGS, open_history
+
+    if config.source.shards == "partition":
+        raise AttachError(
+            f'source.from is the file {file}, which belongs to no partition; use shards = "all"'
+        )
+    if suffix(file) in LOGS:
+        return open_history(
+            file, config.topics, {topic: open_decoder(config, topic) for topic in config.topics}
+        )
+    fields = field_map(config, labels=False)
+    rows = {} if fields is None else {config.source.events: decoder_for("json", fields)}
+    return open_history(file, [config.source.events], rows)
 
 
 def open_decoder(config: Config, topic: str) -> Decode:
@@ -301,12 +356,3 @@ def open_registry(config: Config) -> Any:
         token=None if asked.token is None else asked.token.get_secret_value(),
         ca=None if asked.ca_file is None else str(asked.ca_file),
     )
-
-
-def _start(config: Config) -> Start:
-    start = config.start or "beginning"
-    if isinstance(start, Path):
-        raise AttachError(
-            f"source.from is {start}, which a run does not follow yet; expected beginning, end or a time"
-        )
-    return start

@@ -1,5 +1,5 @@
-"""The command line: `everlearn demo`, `run`, `evaluate`, `checkpoint`, `config`, `doctor`, `produce`,
-`health`, `warmup`.
+"""The command line: `everlearn demo`, `run`, `replay`, `evaluate`, `checkpoint`, `dlq`, `config`, `doctor`,
+`produce`, `health`, `warmup`.
 
 What a command needs is imported when it runs, so that `everlearn --help` is quick. What can go wrong ends in
 one line on standard error and exit code 2.
@@ -15,7 +15,9 @@ import typer
 
 from engine.checkpoint_command import checkpoints
 from engine.config_command import configs
+from engine.dlq_command import dlq
 from engine.evaluate.command import evaluate
+from engine.replay_command import replay_command
 
 app = typer.Typer(
     name="everlearn",
@@ -27,7 +29,9 @@ app = typer.Typer(
 )
 app.add_typer(checkpoints, name="checkpoint", rich_help_panel=None)
 app.add_typer(configs, name="config", rich_help_panel=None)
+app.add_typer(dlq, name="dlq", rich_help_panel=None)
 app.command()(evaluate)
+app.command("replay")(replay_command)
 
 Broker = Annotated[str | None, typer.Option(metavar="ADDRESS", help="host:port of a Kafka broker.")]
 ConfigFile = Annotated[
@@ -112,6 +116,9 @@ def run(
     every_seconds: Annotated[
         float | None, typer.Option(min=0.1, help="Seconds between snapshots.  [default: 30]")
     ] = None,
+    past_refused: Annotated[
+        bool, typer.Option("--past-refused", help="Go on where too many records were refused.")
+    ] = False,
 ) -> None:
     """Attach to topics: answer every event, learn every label, go on after any end.
 
@@ -138,7 +145,7 @@ def run(
         "--label-history": label_history,
         "--every-seconds": every_seconds,
     }
-    attach(read_config(config, options).config, open_view())
+    attach(read_config(config, options).config, open_view(), past_refused=past_refused)
 
 
 def _of_a_broker(broker: str | None, config: Path | None) -> None:
@@ -251,11 +258,14 @@ def _told(error: Exception) -> bool:
     """Whether an error says by itself what was found and what to do."""
     from engine.attach import AttachError
     from engine.checkpoint import CheckpointError
+    from engine.dead_limits import TooManyRefused
     from engine.demo import DemoError
+    from engine.replay import ReplayError
     from engine.settings_errors import ConfigError
     from streams.errors import StreamError
 
-    return isinstance(error, AttachError | CheckpointError | ConfigError | DemoError | StreamError | OSError)
+    ours = AttachError | CheckpointError | ConfigError | DemoError | ReplayError | TooManyRefused
+    return isinstance(error, ours | StreamError | OSError)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -20,10 +21,10 @@ from kafka import TopicPartition as KafkaPartition
 
 from engine.checkpoint import CheckpointStore
 from engine.cli import main
-from engine.decision import KEPT_BYTES, Refusal
+from engine.deadletters import KEPT_BYTES, Refusal
 from streams.broker import KafkaLog, connect_consumer, ensure_topics
 from streams.codecs import encode_event, encode_json, encode_label
-from streams.event import Event, Label, Malformed, Position
+from streams.event import Event, Label, Malformed, Position, Record
 from streams.log import EmbeddedLog
 
 
@@ -75,7 +76,7 @@ def test_help_imports_nothing_heavy() -> None:
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = everlearn("--help", capsys=capsys)
     assert code == 0
-    assert {"demo", "run", "evaluate", "checkpoint", "doctor", "warmup"} <= set(out.split())
+    assert {"demo", "run", "evaluate", "checkpoint", "dlq", "doctor", "warmup"} <= set(out.split())
 
 
 def test_run_answers_learns_and_keeps_what_it_cannot_use(
@@ -114,7 +115,7 @@ def test_large_records_that_are_unusable_do_not_stop_a_run_that_keeps_dead_lette
         letters_kept = [json.loads(kept.value) for kept in consumer.poll(timeout_ms=10_000)[where]]
     letter, of_named = letters_kept
     assert of_named["reason"].startswith("id has 600,000 characters; expected at most 1,024")
-    assert letter["record"].encode("latin-1") == broken[:KEPT_BYTES]
+    assert base64.b64decode(letter["record_base64"]) == broken[:KEPT_BYTES]
     assert letter["record_bytes"] == 614_000
     assert letter["record_sha256"] == hashlib.sha256(broken).hexdigest()
     assert (letter["topic"], letter["partition"], letter["offset"]) == (orders, 0, 0)
@@ -129,7 +130,8 @@ def test_a_dead_letter_stays_below_what_a_broker_takes_whatever_was_refused(char
         Label(id="a", time=1.0, label=text),
     ]
     for item in items:
-        letter = Refusal(Position("orders", 0, 7), 1.0, f"label is {text}", item).message()
+        record = Record(Position("orders", 0, 7), item, key=text.encode(), headers=((text, text.encode()),))
+        letter = Refusal(record, f"label is {text}", 1.0).message()
         assert letter["record_bytes"] >= 900_000
         assert len(encode_json(letter)) < 700_000
 
@@ -334,3 +336,50 @@ def test_run_ends_with_its_figures_and_names_topics_that_are_not_there(
     assert "'orderz' is no topic" in " ".join(err.split())
     assert "orders" in err
     assert not list((tmp_path / "other").glob("*")) if (tmp_path / "other").exists() else True
+
+
+def test_run_learns_a_file_of_history_and_goes_over_to_the_topic(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_log(tmp_path / "log.sqlite")
+    with EmbeddedLog(tmp_path / "log.sqlite") as log:
+        rows = log.read("orders", 0, 0, 200)
+    lines = b"\n".join(row.value for row in rows[:120])
+    (tmp_path / "past.jsonl").write_bytes(lines)
+    arguments = attach_arguments(tmp_path, "--from", str(tmp_path / "past.jsonl"), "--bounded")
+    for records in (200, 200):
+        code, out, err = everlearn(*arguments, capsys=capsys)
+        assert code == 0, err
+        assert f"finished: {records} events, 200 labels learned" in " ".join(out.split())
+    assert [answer["id"] for answer in read(tmp_path, "orders.forecasts")] == [
+        str(i) for i in range(120, 200)
+    ]
+
+
+def test_run_begins_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_log(tmp_path / "log.sqlite")
+    with EmbeddedLog(tmp_path / "log.sqlite") as log:
+        time = log.read("orders", 0, 150, 1)[0].time
+    arguments = attach_arguments(tmp_path, "--from", str(time), "--bounded")
+    code, out, err = everlearn(*arguments, capsys=capsys)
+    assert code == 0, err
+    assert "finished: 50 events" in " ".join(out.split())
+
+
+def test_a_run_of_which_most_records_cannot_be_used_stops_and_goes_on_when_told_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with EmbeddedLog(tmp_path / "log.sqlite") as log:
+        log.append_many("orders", 0, [(str(i), 0.0, b"{broken") for i in range(509)])
+        log.append("paid", 0, "a", 1.0, encode_label(Label(id="a", time=1.0, label=True)))
+    more = ["--from", "beginning", "--bounded", "--dead", "orders.dead"]
+    for _ in range(2):
+        code, _, err = everlearn(*attach_arguments(tmp_path, *more), capsys=capsys)
+        assert code == 2
+        assert "501 of the last 1,000 records were refused, more than 50 %" in err
+        assert "--past-refused" in err
+        assert len(read(tmp_path, "orders.dead")) == 501
+    more.append("--past-refused")
+    code, _, err = everlearn(*attach_arguments(tmp_path, *more), capsys=capsys)
+    assert code == 0, err
+    assert len(read(tmp_path, "orders.dead")) == 509
