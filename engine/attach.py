@@ -270,14 +270,14 @@ def open_source(
     """The topics to read, merged by event time, behind a file of history where the run begins with one.
 
     partition: this one of each topic alone. first: begin where the configuration says; a later run goes to the
-    positions of its snapshot.
+    positions of its snapshot, and reads a partition that this does not know from its beginning.
     """
     from engine.journal import Reading
     from streams.merge import MergedSource
 
     live = not config.source.bounded
     reading = Reading(
-        start="beginning" if isinstance(config.start, Path) else config.start or "beginning",
+        start="beginning" if not first or isinstance(config.start, Path) else config.start or "beginning",
         bounded=not live,
         decoders={topic: shard.timers.decoding(open_decoder(config, topic)) for topic in config.topics},
         partitions=None if partition is None else [partition],

@@ -227,6 +227,37 @@ def health(
         raise typer.Exit(1)
 
 
+SnapshotsFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Where the run's snapshots are.")]
+OfShard = Annotated[str, typer.Option("--shard", help="Which shard's.")]
+
+
+@app.command()
+def freeze(folder: SnapshotsFolder, shard: OfShard = "0") -> None:
+    """Let a run answer and learn nothing, from its next records on, until it is thawed.
+
+    Labels that come meanwhile are scored. It holds for runs to come too.
+    """
+    _switch(folder, shard, frozen=True)
+
+
+@app.command()
+def thaw(folder: SnapshotsFolder, shard: OfShard = "0") -> None:
+    """Let a frozen run learn again, from its next records on."""
+    _switch(folder, shard, frozen=False)
+
+
+def _switch(folder: Path, shard: str, *, frozen: bool) -> None:
+    from engine.checkpoint import CheckpointError, CheckpointStore
+    from engine.switch import Switch
+
+    if not CheckpointStore(folder, shard).ls():
+        raise CheckpointError(
+            f"{folder}: holds no snapshot of shard {shard}; expected the folder that a run was given"
+        )
+    Switch(folder, shard).set(frozen)
+    typer.echo(f"shard {shard} in {folder} {'is frozen' if frozen else 'learns'} from its next records on")
+
+
 @app.command()
 def warmup() -> None:
     """Compile the kernels and keep them, so that later starts are quick."""

@@ -20,7 +20,7 @@ class Taken:
     >>> taken.next
     {TopicPartition(topic='events', partition=0): 8}
     >>> taken.state()
-    {'positions': [['events', 0, 8]], 'last': [['events', 0, 7, '01d4dd2b0eb02e5e']]}
+    {'positions': [['events', 0, 8]], 'last': [['events', 0, 7, '28be6361fd61d8f6']]}
     """
 
     def __init__(self, positions: Mapping[TopicPartition, int]) -> None:

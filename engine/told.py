@@ -20,9 +20,9 @@ SHOW_SECONDS = 1.0
 class Told(Silent):
     """An observer that shows the loops of a process in a view.
 
+    >>> from rich.console import Console
     >>> from engine.terminal import PlainView
-    >>> import sys
-    >>> Told(PlainView(sys.stdout)).waiting("another process owns the shard")
+    >>> Told(PlainView(Console())).waiting("another process owns the shard")
     waits: another process owns the shard
     """
 
