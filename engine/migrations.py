@@ -35,6 +35,7 @@ def _to_2(arrays: Arrays, meta: Meta) -> tuple[Arrays, Meta]:
         join, shard["join"] = arrays_of(shard["join"])
         arrays = {**arrays, **{f"join/{name}": array for name, array in join.items()}}
     absent: Meta = {"last": [], "stages": [], "marks": [], "order": {"next": 0}, "report_cursor": None}
+    absent |= {"began": [], "refused_lately": None}
     return arrays, {**absent, **meta, "shard": shard}
 
 

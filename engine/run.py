@@ -29,7 +29,13 @@ from streams.clock import SystemClock
 from streams.event import Record, TopicPartition
 from streams.protocols import Clock, Sink, Source
 
-_NONE: Mapping[str, Any] = {"positions": [], "last": [], "stages": [], "marks": []}  # of a first run
+_NONE: Mapping[str, Any] = {
+    "positions": [],
+    "last": [],
+    "stages": [],
+    "marks": [],
+    "refused_lately": None,
+}  # of a first run
 
 
 @runtime_checkable
@@ -109,6 +115,7 @@ class Loop:
         self.notes: list[str] = []
         self._taken: Taken | None = None
         self._writer = None if store is None else SnapshotWriter(store)
+        self._again = 0  # answers that had left before and are about to be given once more
         self._began: list[list[Any]] = []  # where the first run began
         self._marks: list[Mark] = []  # recorded, and not come to
         self._rest: list[Record] = []  # polled and not taken, because `stop` said so
@@ -151,7 +158,7 @@ class Loop:
         self.start(snapshot, recorded)
         if snapshot is not None:
             check_identity(self.config, snapshot.meta["config"], str(snapshot.path))
-            again = self.sink.rewind(snapshot.meta["cursor"])
+            again = self._again = self.sink.rewind(snapshot.meta["cursor"])
             for sink, name in ((self.dead, "dead_cursor"), (self.report, "report_cursor")):
                 if sink is not None and snapshot.meta[name] is not None:
                     sink.rewind(snapshot.meta[name])
@@ -179,9 +186,9 @@ class Loop:
             self.notes += taken.compare(self.source, str(snapshot.path))
         taken.next = {**self.source.positions(), **taken.next}
         self._taken = taken
-        if self.refused_lately is not None and meta.get("refused_lately") and not self.past_refused:
+        if self.refused_lately is not None and meta["refused_lately"] and not self.past_refused:
             self.refused_lately.restore(meta["refused_lately"])
-        self._began = listed(taken.next) if snapshot is None else meta.get("began", [])
+        self._began = listed(taken.next) if snapshot is None else meta["began"]
         self._rest = []
         self._marks = [Mark(frozen, offsets(at)) for frozen, at in meta["marks"]]
         self._marks += [entry for entry in recorded if isinstance(entry, Mark)]
@@ -259,7 +266,7 @@ class Loop:
 
     def _look_at_switch(self) -> None:
         """Freeze or thaw learning where that is asked for; where it happened is part of the recorded order."""
-        if self.switch is None or self._marks or self.switch.frozen() == self.shard.frozen:
+        if self.switch is None or self._marks or self._again > 0 or self.switch.frozen() == self.shard.frozen:
             return
         mark = Mark(not self.shard.frozen, self.positions)
         if self.order is not None:
@@ -288,6 +295,7 @@ class Loop:
             crash_point("run.stepped")
             if decision is not None:
                 self.sink.write(decision.id, decision.message(), record.headers)
+                self._again -= 1
             refused = bool(self.shard.refused)
             if refused:
                 self._bury()

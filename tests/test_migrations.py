@@ -59,7 +59,7 @@ def test_what_a_run_writes_is_up_to_date_and_has_all_that_says_where_it_stands(t
     run.run()
     written = run.store.latest()
     assert written.meta["contents"] == CONTENTS
-    assert set(written.meta) == {*POSITION_KEYS, "config", "shard", "contents"}
+    assert set(written.meta) == {*POSITION_KEYS, "config", "shard", "contents", "began", "refused_lately"}
     brought = up_to_date(written)
     assert brought.meta == written.meta
     assert brought.arrays is written.arrays

@@ -225,6 +225,28 @@ def test_freezing_and_thawing_is_part_of_the_order(tmp_path: Path, kills: list[i
     assert again.shard.counts.unlearned > 20
 
 
+def test_what_had_been_answered_is_answered_the_same_way_although_learning_was_frozen_meanwhile(
+    tmp_path: Path,
+) -> None:
+    whole, sink, switch = make_log(), ListSink(), Switch(tmp_path)
+    loop = open_loop(whole, sink, tmp_path, switch=switch)
+
+    def stop() -> bool:
+        if loop.records >= 235:
+            raise Killed
+        return False
+
+    with contextlib.suppress(Killed):
+        loop.run(stop)
+    had_left = list(sink.messages)
+    switch.set(True)
+    again = open_loop(whole, sink, tmp_path, switch=switch)
+    again.run(lambda: sum(again.positions.values()) == 400)
+    assert sink.messages[: len(had_left)] == had_left
+    assert again.shard.frozen
+    assert again.shard.counts.unlearned > 20
+
+
 def test_a_switch_that_is_always_on_freezes_from_the_first_record_on(tmp_path: Path) -> None:
     loop = open_loop(make_log(), ListSink(), tmp_path, switch=Switch(tmp_path, always=True))
     loop.run(lambda: loop.records == 400)
