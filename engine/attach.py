@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.checkpoint import CheckpointStore
-from engine.identity import identity_of
+from engine.config.identity import identity_of
 from engine.observe import Observer, Several, Silent
 from engine.told import Told
 
 if TYPE_CHECKING:
-    from engine.config import Config
+    from engine.config.config import Config
     from engine.journal import Journal
     from engine.run import Loop
     from engine.shard import Shard
@@ -182,7 +182,7 @@ def open_loop(
     past_refused: bool = False,
 ) -> Loop:
     """All parts of a shard joined, nothing read yet."""
-    from engine.dead_limits import Limits
+    from engine.deadletters.limits import Limits
     from engine.run import Loop
     from engine.switch import Switch
 

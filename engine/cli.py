@@ -13,11 +13,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from engine.checkpoint_command import checkpoints
-from engine.config_command import configs
-from engine.dlq_command import dlq
+from engine.commands.checkpoint import checkpoints
+from engine.commands.config import configs
+from engine.commands.dlq import dlq
+from engine.commands.replay import replay_command
 from engine.evaluate.command import evaluate
-from engine.replay_command import replay_command
 
 app = typer.Typer(
     name="everlearn",
@@ -125,7 +125,7 @@ def run(
     Everything may stand in the file of --config or in variables such as EVERLEARN_SOURCE__BROKER.
     """
     from engine.attach import attach
-    from engine.settings import read_config
+    from engine.config.settings import read_config
     from engine.terminal import open_view
 
     options = {
@@ -168,8 +168,8 @@ def doctor(
 
     With --config, or settings in variables: everything that this run needs. Never writes to a topic.
     """
-    from engine.doctor import examine, examine_run
-    from engine.settings import given_by_environment
+    from engine.config.settings import given_by_environment
+    from engine.doctor.examine import examine, examine_run
 
     if config is not None or given_by_environment():
         findings = examine_run(config, {"--broker": broker, "--broker-config": broker_config})
@@ -278,7 +278,7 @@ def main() -> None:
     except Exception as error:
         if not _told(error):
             raise
-        from engine.settings_errors import ConfigError
+        from engine.config.errors import ConfigError
 
         text = str(error) if isinstance(error, ConfigError) else " ".join(str(error).split())
         print(f"Error: {text}", file=sys.stderr)
@@ -289,10 +289,10 @@ def _told(error: Exception) -> bool:
     """Whether an error says by itself what was found and what to do."""
     from engine.attach import AttachError
     from engine.checkpoint import CheckpointError
-    from engine.dead_limits import TooManyRefused
+    from engine.config.errors import ConfigError
+    from engine.deadletters.limits import TooManyRefused
     from engine.demo import DemoError
     from engine.replay import ReplayError
-    from engine.settings_errors import ConfigError
     from streams.errors import StreamError
 
     ours = AttachError | CheckpointError | ConfigError | DemoError | ReplayError | TooManyRefused

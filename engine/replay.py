@@ -39,7 +39,7 @@ class Recorded:
     """From where a replay goes, and the order that was recorded behind it.
 
     snapshot: None: from scratch. began: where the first run began; {} where that is not known. identity: what
-    the run was asked, as `engine.identity` tells it.
+    the run was asked, as `engine.config.identity` tells it.
     """
 
     snapshot: Snapshot | None = None

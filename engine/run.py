@@ -14,16 +14,16 @@ from typing import Any, Protocol, runtime_checkable
 
 from engine.checkpoint import CheckpointStore, Snapshot
 from engine.checkpoint import Entry as Kept
+from engine.checkpoint.contents import CONTENTS, up_to_date
+from engine.checkpoint.writer import SnapshotWriter
+from engine.config.identity import check_identity
 from engine.crashpoints import crash_point
-from engine.dead_limits import Limits, RefusedLately
+from engine.deadletters.limits import Limits, RefusedLately
 from engine.evaluate.latency import Latency
-from engine.identity import check_identity
-from engine.migrations import CONTENTS, up_to_date
 from engine.observe import Observer, Resumed, Saved, Silent
 from engine.observe.timers import Timers
 from engine.order import Entry, Mark, Offsets, Order, Stage, same_place
 from engine.shard import Shard
-from engine.snapshots import SnapshotWriter
 from engine.taken import Taken, listed, offsets
 from streams.clock import SystemClock
 from streams.event import Record, TopicPartition

@@ -15,11 +15,11 @@ import numpy as np
 
 from engine.checkpoint import Arrays, Meta
 from engine.crashpoints import crash_point
-from engine.deadletters import Refusal
+from engine.deadletters.refusal import Refusal
+from engine.deadletters.refusals import Refusals
 from engine.decision import Decision
 from engine.evaluate.metrics import PrequentialMetrics
 from engine.observe.timers import Timers
-from engine.refusals import Refusals
 from engine.witness import Witness
 from streams.event import Event, Label, Malformed, Position, Record
 from streams.join import PendingForecasts

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from engine import checkpoint_file
 from engine.checkpoint import CheckpointError, NewerFormat, peek, read, write
+from engine.checkpoint import file as checkpoint_file
 
 ARRAYS, META = old_snapshots.ARRAYS, old_snapshots.META
 

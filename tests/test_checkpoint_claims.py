@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from engine.checkpoint import CheckpointStore, SnapshotNotWritten, StaleWriter
+from engine.checkpoint.store import shards
 from engine.crashpoints import watch
-from engine.store import shards
 
 ARRAYS = {"weights": np.arange(12.0).reshape(3, 4), "steps": np.array(7)}
 META = {"events": 3}

@@ -11,9 +11,10 @@ from typing import Any
 import old_snapshots
 import pytest
 
-from engine import checkpoint_file, cli
+from engine import cli
 from engine.checkpoint import CheckpointStore, StaleWriter, peek, read, write
-from engine.migrations import POSITION_KEYS
+from engine.checkpoint import file as checkpoint_file
+from engine.checkpoint.contents import POSITION_KEYS
 
 
 def everlearn(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, str, str]:

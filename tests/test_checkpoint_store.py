@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine import checkpoint_file, store
-from engine.checkpoint import CheckpointError, CheckpointStore, NewerFormat
+from engine.checkpoint import CheckpointError, CheckpointStore, NewerFormat, store
+from engine.checkpoint import file as checkpoint_file
 
 ARRAYS = {
     "weights": np.arange(12.0).reshape(3, 4),

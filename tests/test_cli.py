@@ -21,7 +21,7 @@ from kafka import TopicPartition as KafkaPartition
 
 from engine.checkpoint import CheckpointStore
 from engine.cli import main
-from engine.deadletters import KEPT_BYTES, Refusal
+from engine.deadletters.refusal import KEPT_BYTES, Refusal
 from streams.broker import KafkaLog, connect_consumer, ensure_topics
 from streams.codecs import encode_event, encode_json, encode_label
 from streams.event import Event, Label, Malformed, Position, Record

@@ -12,12 +12,12 @@ import pytest
 
 from engine import OnlineClassifier, OnlineRegressor
 from engine.cli import main
-from engine.config import Config
-from engine.config_command import TEMPLATES, examples, lines, reference
-from engine.cross_checks import WITH_REGISTRY
-from engine.identity import MAY_CHANGE, MUST_STAY
-from engine.settings import OPTIONS, Settings, keys, read_config, variable
-from engine.settings_errors import ConfigError
+from engine.commands.config import TEMPLATES, examples, lines, reference
+from engine.config.config import Config
+from engine.config.cross_checks import WITH_REGISTRY
+from engine.config.errors import ConfigError
+from engine.config.identity import MAY_CHANGE, MUST_STAY
+from engine.config.settings import OPTIONS, Settings, keys, read_config, variable
 
 ROOT = Path(__file__).resolve().parent.parent
 MINIMAL = '[source]\nlog = "l.sqlite"\nevents = "e"\n[snapshots]\nfolder = "s"\n'

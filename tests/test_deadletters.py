@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from plain_learner import PlainLearner
 
 from engine.checkpoint import CheckpointStore
-from engine.dead_limits import Limits, RefusedLately, TooManyRefused
-from engine.deadletters import KEPT_BYTES, Refusal, read_letter
+from engine.deadletters.limits import Limits, RefusedLately, TooManyRefused
+from engine.deadletters.refusal import KEPT_BYTES, Refusal, read_letter
 from engine.evaluate.metrics import PrequentialMetrics
 from engine.run import Loop
 from engine.shard import Shard

@@ -13,8 +13,8 @@ import pytest
 from plain_learner import PlainLearner
 
 from engine.cli import main
-from engine.deadletters import KEPT_BYTES, Refusal
-from engine.dlq import Chosen, Retry, kinds, letters
+from engine.deadletters.dlq import Chosen, Retry, kinds, letters
+from engine.deadletters.refusal import KEPT_BYTES, Refusal
 from engine.evaluate.metrics import PrequentialMetrics
 from engine.run import Loop
 from engine.shard import Shard
@@ -120,7 +120,7 @@ def test_a_kill_while_records_are_sent_sends_none_of_them_twice(
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("engine.dlq.crash_point", crash)
+        patch.setattr("engine.deadletters.dlq.crash_point", crash)
         with pytest.raises(Killed):
             Retry(log, dead)(Chosen())
     assert len(Retry(log, dead)(Chosen(), dry=True).sent) == {"dlq.noted": 10, "dlq.sent": 5}.get(kill, 0)

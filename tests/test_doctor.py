@@ -16,11 +16,11 @@ import pytest
 from kafka.errors import NoOffsetForPartitionError
 
 from engine.cli import main
-from engine.doctor_broker import Topics, examine_topics
-from engine.doctor_places import extras, lag
-from engine.doctor_sample import Message, fields_of, judge, suggest
-from engine.finding import Finding
-from engine.settings import keys, read_config, variable
+from engine.config.settings import keys, read_config, variable
+from engine.doctor.broker import Topics, examine_topics
+from engine.doctor.finding import Finding
+from engine.doctor.places import extras, lag
+from engine.doctor.sample import Message, fields_of, judge, suggest
 from streams.broker import KafkaLog, connect_admin, connect_consumer, ensure_topics
 from streams.codecs import decode, encode_event, encode_label
 from streams.event import Event, Label
@@ -237,7 +237,7 @@ def test_extras_are_looked_for_where_they_are_asked_for(
     )
     config = read_config(tmp_path / "run.toml").config
     assert [found.name for found in extras(config)] == ["extra confluent", "extra schema"]
-    monkeypatch.setattr("engine.doctor_places.find_spec", lambda name: None)
+    monkeypatch.setattr("engine.doctor.places.find_spec", lambda name: None)
     assert [found.text for found in extras(config)] == [
         "confluent_kafka missing; pip install 'everlearn[confluent]'",
         "httpx, fastavro missing; pip install 'everlearn[schema]'",
@@ -370,7 +370,7 @@ def test_rights_that_lack_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             """Nothing to close."""
 
     monkeypatch.setattr("streams.broker.connect_admin", lambda *_, **__: Nothing())
-    monkeypatch.setattr("engine.doctor_broker._described", lambda *_: Topics(described, {}, ["e"]))
+    monkeypatch.setattr("engine.doctor.broker._described", lambda *_: Topics(described, {}, ["e"]))
     found = {f.name: f for f in examine_topics(read_config(tmp_path / "run.toml").config)}
     assert found["e"].text == "this client may DESCRIBE there; grant READ"
     assert found["e.forecasts"].text == "this client may DESCRIBE, READ there; grant WRITE"

@@ -8,9 +8,9 @@ import pytest
 
 from engine.attach import open_limits
 from engine.checkpoint import CheckpointError
-from engine.config import Config
-from engine.identity import MAY_BEGIN, MAY_CHANGE, MUST_STAY, check_identity, identity_of
-from engine.settings import keys
+from engine.config.config import Config
+from engine.config.identity import MAY_BEGIN, MAY_CHANGE, MUST_STAY, check_identity, identity_of
+from engine.config.settings import keys
 from streams.join_limits import JoinLimits
 
 CONFIG = Config.model_validate({"source": {"log": "l", "events": "e"}, "snapshots": {"folder": "s"}})

@@ -10,9 +10,9 @@ import numpy as np
 import old_snapshots
 import pytest
 
-from engine import migrations
 from engine.checkpoint import CheckpointError, NewerFormat, Snapshot, peek, read
-from engine.migrations import CONTENTS, POSITION_KEYS, up_to_date
+from engine.checkpoint import contents as migrations
+from engine.checkpoint.contents import CONTENTS, POSITION_KEYS, up_to_date
 
 NOT_KEPT = {"join/answered/hashes", "join/answered/times", "join/fates/times", "join/fates/labels"}
 """When ids were answered, and the labels learned for them: version 1 only told which ids were matched."""

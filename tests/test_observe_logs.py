@@ -11,7 +11,7 @@ import pytest
 from plain_learner import PlainLearner
 
 from engine.checkpoint import CheckpointStore
-from engine.deadletters import Refusal
+from engine.deadletters.refusal import Refusal
 from engine.evaluate.metrics import PrequentialMetrics
 from engine.observe import Resumed
 from engine.observe.logs import KEYS, Logs, wording

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from engine.checkpoint import Entry
-    from engine.deadletters import Refusal
+    from engine.deadletters.refusal import Refusal
     from engine.evaluate.latency import Latency
     from engine.observe.timers import Timers
     from engine.shard import Shard

@@ -19,7 +19,7 @@ from streams.clock import SystemClock
 from streams.protocols import Clock
 
 if TYPE_CHECKING:
-    from engine.deadletters import Refusal
+    from engine.deadletters.refusal import Refusal
     from engine.observe import Change, Resumed, Saved, Watched
     from streams.event import Position, Record
 

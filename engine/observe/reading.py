@@ -13,7 +13,7 @@ from streams.protocols import Clock
 
 if TYPE_CHECKING:
     from engine.checkpoint import Entry
-    from engine.deadletters import Refusal
+    from engine.deadletters.refusal import Refusal
     from engine.observe import Resumed, Watched
 
 Values: TypeAlias = dict[tuple[str, ...], Any]
@@ -155,7 +155,7 @@ class Tally:
 def refused_kind(refusal: Refusal) -> Literal["malformed", "event", "label"]:
     """What it was that could not be used.
 
-    >>> from engine.deadletters import Refusal
+    >>> from engine.deadletters.refusal import Refusal
     >>> from streams.event import Malformed, Position, Record
     >>> record = Record(Position("e", 0, 1), Malformed(raw=b"{", error="no JSON"))
     >>> refused_kind(Refusal(record, "no JSON", 0.0))

@@ -11,11 +11,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.finding import Finding
+from engine.doctor.finding import Finding
 
 if TYPE_CHECKING:
-    from engine.doctor_sample import Message
-    from engine.settings import Settings
+    from engine.config.settings import Settings
+    from engine.doctor.sample import Message
 
 PACKAGES = ("numpy", "numba", "torch", "river", "kafka-python", "safetensors", "msgspec", "pyarrow")
 
@@ -32,10 +32,10 @@ def examine(out: Path, broker: str | None = None, broker_config: Path | None = N
 def examine_run(file: Path | None, options: Mapping[str, Any]) -> Iterator[Finding]:
     """Look at all that a run of this configuration needs; nothing is written to any topic.
 
-    file, options: as `engine.settings.read_config` takes them.
+    file, options: as `engine.config.settings.read_config` takes them.
     """
-    from engine.settings import read_config
-    from engine.settings_errors import ConfigError
+    from engine.config.errors import ConfigError
+    from engine.config.settings import read_config
 
     yield from _installation()
     try:
@@ -48,39 +48,39 @@ def examine_run(file: Path | None, options: Mapping[str, Any]) -> Iterator[Findi
 
 
 def _needs(settings: Settings) -> Iterator[Finding]:
-    from engine import doctor_broker, doctor_places
+    from engine.doctor import broker, places
     from streams.errors import StreamError
 
     config = settings.config
     yield Finding("configuration", True, f"{len(settings.origins)} settings given, the rest are defaults")
-    yield from doctor_places.extras(config)
+    yield from places.extras(config)
     ends: dict[tuple[str, int], int] = {}
     messages: dict[str, list[Message]] = {}
     if config.source.broker is not None:
         well = True
-        for finding in doctor_broker.examine_topics(config):
+        for finding in broker.examine_topics(config):
             yield finding
             well = well and not (finding.name in ("broker", *config.topics) and finding.well is False)
         if well:
             try:
-                messages = {topic: doctor_broker.sample(config, topic) for topic in config.topics}
-                ends = doctor_broker.end_offsets(config)
+                messages = {topic: broker.sample(config, topic) for topic in config.topics}
+                ends = broker.end_offsets(config)
             except StreamError as error:
                 yield Finding("messages", False, str(error))
     else:
-        said, messages, ends = doctor_places.log_messages(config)
+        said, messages, ends = places.log_messages(config)
         yield from said
     yield from _judged(settings, messages)
-    yield from doctor_places.snapshots(config)
-    positions = doctor_places.newest(config)
+    yield from places.snapshots(config)
+    positions = places.newest(config)
     if positions and ends:
-        yield doctor_places.lag(positions, ends)
-    yield from doctor_places.port(config)
+        yield places.lag(positions, ends)
+    yield from places.port(config)
 
 
 def _judged(settings: Settings, messages: dict[str, list[Message]]) -> Iterator[Finding]:
     from engine.attach import open_decoder
-    from engine.doctor_sample import Role, judge
+    from engine.doctor.sample import Role, judge
 
     source = settings.config.source
     for topic, found in messages.items():
@@ -122,7 +122,7 @@ def _data() -> Finding:
 
 
 def _folder(out: Path) -> Finding:
-    from engine.doctor_places import writable
+    from engine.doctor.places import writable
 
     error = writable(out)
     if error is None:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from engine.checkpoint_file import Arrays, encoded
-from engine.store import CheckpointStore, Entry
+from engine.checkpoint.file import Arrays, encoded
+from engine.checkpoint.store import CheckpointStore, Entry
 
 
 class Written(NamedTuple):

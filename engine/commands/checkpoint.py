@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
-    from engine.store import CheckpointStore, Entry
+    from engine.checkpoint.store import CheckpointStore, Entry
 
 checkpoints = typer.Typer(
     help="Look at snapshots and saved models, go back to an older one.", no_args_is_help=True
@@ -29,7 +29,7 @@ Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 def ls(folder: Folder, shard: Shard = None, as_json: Json = False) -> None:
     """List the snapshots in DIR, oldest first: when each was written, what was learned, where it stands."""
     from engine.checkpoint import CheckpointError, CheckpointStore
-    from engine.store import shards
+    from engine.checkpoint.store import shards
 
     _a_folder(folder)
     names = shards(folder) if shard is None else [shard]
@@ -89,7 +89,7 @@ def _told(row: Mapping[str, Any]) -> list[str]:
 def inspect(path: Target, shard: Shard = None) -> None:
     """Show as JSON what a file holds, of a folder its newest whole one: arrays, and where the run stood."""
     from engine.checkpoint import Snapshot, read
-    from engine.migrations import up_to_date
+    from engine.checkpoint.contents import up_to_date
 
     if path.is_dir():
         path = _newest(path, shard)
@@ -128,7 +128,7 @@ def _passed_over(damaged: list[tuple[Path, str]]) -> None:
 def _shard(folder: Path, asked: str | None) -> str:
     """The shard that was asked for, or the only one."""
     from engine.checkpoint import CheckpointError
-    from engine.store import shards
+    from engine.checkpoint.store import shards
 
     if asked is not None:
         return asked
@@ -172,7 +172,7 @@ def rollback(
 
     It is written anew as the first of a new generation, so that a run that is alive must stop.
     """
-    from engine.rollback import roll_back
+    from engine.checkpoint.rollback import roll_back
 
     _a_folder(folder)
     done = roll_back(folder, _shard(folder, shard), to, positions)

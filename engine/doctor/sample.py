@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from engine.finding import Finding
+from engine.doctor.finding import Finding
 from streams.event import Event, Label, Malformed
 
 DAY = 86400.0

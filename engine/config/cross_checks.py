@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
-from engine.config import Config
+from engine.config.config import Config
 
 Named: TypeAlias = Callable[[str], str]
 """The name by which a key was given: "--events", EVERLEARN_SOURCE__EVENTS, or the key path itself."""

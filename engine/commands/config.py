@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 import typer
 
 if TYPE_CHECKING:
-    from engine.settings import Settings
+    from engine.config.settings import Settings
 
 HIDDEN = "**********"  # what pydantic shows of a secret
-TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parent.parent / "config" / "templates"
 
 configs = typer.Typer(help="Look at a run's configuration, or begin one.", no_args_is_help=True)
 
@@ -35,7 +35,7 @@ def show(
     ] = None,
 ) -> None:
     """Print every setting in force and where it came from, as TOML; secrets are hidden."""
-    from engine.settings import read_config
+    from engine.config.settings import read_config
 
     for line in lines(read_config(config)):
         typer.echo(line)
@@ -54,7 +54,7 @@ def example(
     if name not in examples():
         from difflib import get_close_matches
 
-        from engine.settings_errors import ConfigError
+        from engine.config.errors import ConfigError
 
         near = get_close_matches(name, examples(), n=1, cutoff=0.0)[0]
         raise ConfigError(
@@ -91,7 +91,7 @@ def _plain() -> Iterator[str]:
 
 def _described() -> Iterator[tuple[str, str, str, str]]:
     """(path, type, default, meaning) of every key."""
-    from engine.settings import keys
+    from engine.config.settings import keys
 
     for path, field in keys():
         if path == "forecasts.topic":
@@ -125,7 +125,7 @@ def kind_of(annotation: Any) -> str:
 
 def _purpose(section: str) -> str:
     """The first sentence of a section's docstring, as the rest of a title."""
-    from engine.config import Config
+    from engine.config.config import Config
 
     model: Any = Config
     for name in section.split("."):
@@ -136,7 +136,7 @@ def _purpose(section: str) -> str:
 
 def lines(settings: Settings) -> Iterator[str]:
     """The effective configuration as TOML, with where each value came from behind it."""
-    from engine.settings import keys
+    from engine.config.settings import keys
 
     values = settings.config.model_dump(mode="json", by_alias=True)
     table = ""
@@ -154,7 +154,7 @@ def lines(settings: Settings) -> Iterator[str]:
 
 def _of_broker(settings: Settings) -> Iterator[str]:
     """The table of the broker's settings, where there are any."""
-    from engine.sections import is_secret
+    from engine.config.sections import is_secret
 
     found = settings.config.source.settings
     if found:

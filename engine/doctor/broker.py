@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
-from engine.config import Config
-from engine.doctor_sample import Message
-from engine.finding import Finding
+from engine.config.config import Config
+from engine.doctor.finding import Finding
+from engine.doctor.sample import Message
 from streams.errors import StreamError
 
 SAMPLE = 20  # messages per topic

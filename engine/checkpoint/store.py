@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from engine.checkpoint_errors import CheckpointError, NewerFormat, StaleWriter, not_written
-from engine.checkpoint_file import Arrays, Meta, read, sync_folder, write
+from engine.checkpoint.errors import CheckpointError, NewerFormat, StaleWriter, not_written
+from engine.checkpoint.file import Arrays, Meta, read, sync_folder, write
 from engine.crashpoints import crash_point
 
 _ANY = re.compile(r"([A-Za-z0-9_.]+)-g(\d+)-s(\d+)\.safetensors")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from engine.checkpoint import CheckpointError
 
 if TYPE_CHECKING:
-    from engine.config import Config
+    from engine.config.config import Config
 
 MUST_STAY: dict[str, str] = {
     "task": "the model is a classifier or a regressor",
@@ -67,7 +67,7 @@ MAY_BEGIN = ("dead.topic", "labels.report")
 def identity_of(config: Config) -> dict[str, Any]:
     """Key path → value, JSON-compatible, of all that must not change.
 
-    >>> from engine.config import Config
+    >>> from engine.config.config import Config
     >>> config = Config(source={"log": "l", "events": "orders"}, snapshots={"folder": "s"})
     >>> identity_of(config)["source.events"], identity_of(config)["learner.seed"]
     ('orders', 0)
@@ -106,7 +106,7 @@ def check_identity(asked: Mapping[str, Any], kept: Mapping[str, Any], where: str
 
 def _defaults() -> dict[str, Any]:
     """What the settings that have a default stand at without being given."""
-    from engine.config import Config
+    from engine.config.config import Config
 
     config = Config.model_validate({"source": {"events": "events"}, "snapshots": {"folder": "snapshots"}})
     needed = ("source.events", "forecasts.topic")

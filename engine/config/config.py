@@ -1,8 +1,9 @@
 """One description of a run: task and sections, and what a run asks of them together.
 
-`engine.settings.read_config` makes a `Config` from a TOML file, environment variables and command-line options;
-`Config(...)` in Python takes the same names and reads nothing else. What must not change between runs on the same
-snapshots is listed in `engine.identity`, what settings must agree on in `engine.cross_checks`.
+`engine.config.settings.read_config` makes a `Config` from a TOML file, environment variables and command-line
+options; `Config(...)` in Python takes the same names and reads nothing else. What must not change between
+runs on the same snapshots is listed in `engine.config.identity`, what settings must agree on in
+`engine.config.cross_checks`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from engine.sections import (
+from engine.config.sections import (
     DeadSection,
     DuplicatesSection,
     FieldsSection,
@@ -29,7 +30,7 @@ from engine.sections import (
     SourceSection,
     Task,
 )
-from engine.starts import Start
+from engine.config.starts import Start
 
 
 class Config(BaseSettings):
@@ -67,7 +68,7 @@ class Config(BaseSettings):
         *others: PydanticBaseSettingsSource,
         **more: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """What is given, and nothing else: files and variables are read by `engine.settings` alone."""
+        """What is given, and nothing else: files and variables are read by `engine.config.settings` alone."""
         return (init_settings,)
 
     @model_validator(mode="before")

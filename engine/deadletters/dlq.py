@@ -18,8 +18,8 @@ from typing import TypeAlias
 import msgspec
 
 from engine.crashpoints import crash_point
-from engine.deadletters import Letter, read_letter
-from engine.refusals import kind_of
+from engine.deadletters.refusal import Letter, read_letter
+from engine.deadletters.refusals import kind_of
 from streams.codecs import encode_json
 from streams.event import Position
 from streams.fingerprint import fingerprint

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from engine.deadletters import Refusal
+from engine.deadletters.refusal import Refusal
 
 OTHER = "other reasons"
 _VALUES = re.compile(r"'[^']*'|\"[^\"]*\"|[-+]?\d[\w.+-]*")

@@ -1,6 +1,6 @@
 """What a run's snapshot says about itself, in the form of each release, brought to the present one.
 
-The file's own format has its version in the file (`engine/checkpoint_file.py`); this is about the contents: the
+The file's own format has its version in the file (`engine/checkpoint/file.py`); this is about the contents: the
 keys of its meta, and the names of its arrays. Version 1 had no number.
 """
 
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from engine.checkpoint_errors import CheckpointError, NewerFormat
-from engine.checkpoint_file import Arrays, Meta
-from engine.store import Snapshot
+from engine.checkpoint.errors import CheckpointError, NewerFormat
+from engine.checkpoint.file import Arrays, Meta
+from engine.checkpoint.store import Snapshot
 from streams.join_before import arrays_of
 
 POSITION_KEYS = (

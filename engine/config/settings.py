@@ -15,10 +15,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
 
-from engine.config import Config
-from engine.cross_checks import disagreements
-from engine.sections import is_secret
-from engine.settings_errors import ConfigError, expected, shown
+from engine.config.config import Config
+from engine.config.cross_checks import disagreements
+from engine.config.errors import ConfigError, expected, shown
+from engine.config.sections import is_secret
 
 PREFIX = "EVERLEARN_"
 OPTIONS = {

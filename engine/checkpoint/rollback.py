@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from engine.checkpoint_errors import CheckpointError
-from engine.checkpoint_file import read
-from engine.identity import check_identity
-from engine.migrations import POSITION_KEYS, up_to_date
-from engine.store import CheckpointStore, Entry, Snapshot, shard_of, shards
+from engine.checkpoint.contents import POSITION_KEYS, up_to_date
+from engine.checkpoint.errors import CheckpointError
+from engine.checkpoint.file import read
+from engine.checkpoint.store import CheckpointStore, Entry, Snapshot, shard_of, shards
+from engine.config.identity import check_identity
 
 
 class RolledBack(NamedTuple):

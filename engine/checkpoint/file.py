@@ -23,8 +23,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.checkpoint_errors import CheckpointError, NewerFormat, not_written, strerror
-from engine.checkpoint_head import LONGEST, Place, arranged, packed_head, places, supported
+from engine.checkpoint.errors import CheckpointError, NewerFormat, not_written, strerror
+from engine.checkpoint.head import LONGEST, Place, arranged, packed_head, places, supported
 from engine.crashpoints import crash_point
 
 FORMAT = "everlearn checkpoint"

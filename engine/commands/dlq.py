@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from engine.deadletters import Letter
-    from engine.dlq import Chosen
+    from engine.deadletters.dlq import Chosen
+    from engine.deadletters.refusal import Letter
     from streams.raw import RawLog
 
 dlq = typer.Typer(help="Look at dead letters, and send their records again.", no_args_is_help=True)
@@ -45,7 +45,7 @@ def dlq_ls(
     as_json: Json = False,
 ) -> None:
     """Count dead letters by kind of reason, and list the newest."""
-    from engine.dlq import Retry, kinds, letters, name_of
+    from engine.deadletters.dlq import Retry, kinds, letters, name_of
 
     with _open(log, broker, broker_config) as raw:
         _there(raw, dead)
@@ -91,7 +91,7 @@ def dlq_retry(
     They come as new records at the end of their topic: an event is answered at its new position, and a label
     finds its forecast by id, where that still waits. What was sent is remembered in TOPIC.retried.
     """
-    from engine.dlq import Retry
+    from engine.deadletters.dlq import Retry
 
     with _open(log, broker, broker_config) as raw:
         _there(raw, dead)
@@ -143,7 +143,7 @@ def _there(raw: RawLog, dead: str) -> None:
 
 
 def _chosen(reason: str | None, since: str | None, at: list[str] | None) -> Chosen:
-    from engine.dlq import Chosen
+    from engine.deadletters.dlq import Chosen
     from engine.times import seconds_of
 
     places = None if not at else frozenset(_place(text) for text in at)

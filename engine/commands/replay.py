@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
-    from engine.config import Config
+    from engine.config.config import Config
     from engine.journal import Journal
     from engine.replay import Recorded, Replayed
     from engine.side_by_side import Answers, Losses
@@ -212,7 +212,7 @@ def _beginning(start: str, snapshots: Path | None, shard: str) -> tuple[Recorded
 
 def _config(file: Path | None, given: Mapping[str, Any], recorded: Recorded) -> Config:
     """What the file and the options say, or else what the snapshot says that the run was asked."""
-    from engine.settings import read_config
+    from engine.config.settings import read_config
 
     if file is not None or not recorded.identity or given["--events"] is not None:
         return read_config(file, given).config
@@ -253,7 +253,7 @@ def _is_time(text: str) -> bool:
 def with_settings(config: Config, settings: Sequence[str]) -> Config:
     """The configuration with NAME=VALUE settings over it; ReplayError where one cannot be used.
 
-    >>> from engine.config import Config
+    >>> from engine.config.config import Config
     >>> config = Config(source={"log": "l", "events": "orders"}, snapshots={"folder": "s"})
     >>> with_settings(config, ["learner.rate=0.001"]).learner.rate
     0.001
@@ -278,7 +278,7 @@ def with_settings(config: Config, settings: Sequence[str]) -> Config:
 def _merged(config: Config, values: Mapping[str, Any]) -> Config:
     from pydantic import ValidationError
 
-    from engine.config import Config
+    from engine.config.config import Config
     from engine.replay import ReplayError
 
     whole: dict[str, Any] = config.model_dump(by_alias=True)

@@ -13,11 +13,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from engine.checkpoint import CheckpointError, CheckpointStore, Snapshot
-from engine.config import Config
-from engine.cross_checks import WITH_REGISTRY
-from engine.doctor_sample import Message
-from engine.finding import Finding
-from engine.identity import check_identity, identity_of
+from engine.config.config import Config
+from engine.config.cross_checks import WITH_REGISTRY
+from engine.config.identity import check_identity, identity_of
+from engine.doctor.finding import Finding
+from engine.doctor.sample import Message
 
 ROOM = 1 << 30  # bytes that shall be free where no snapshot says how large one is
 SAMPLE = 20
