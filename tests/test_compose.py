@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -14,6 +15,7 @@ import yaml
 from typer.main import get_command
 
 from engine.cli import app
+from engine.config.settings import read_config
 from engine.demo import FORECASTS, KEYS
 from engine.observe.families import FAMILIES, labels_of, sample_names
 from streams.flights import EVENTS, LABELS
@@ -172,3 +174,11 @@ def test_the_page_on_operating_names_every_metric_and_alert() -> None:
     for name in METRIC.findall(OPERATING):
         bare = {family.name for family in FAMILIES}
         assert name in sample_names() | bare | PROCESS, name
+
+
+def test_the_engines_configuration_is_one_that_a_run_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("EVERLEARN_")]:
+        monkeypatch.delenv(name)
+    config = read_config(DOCKER / "everlearn.toml").config
+    assert config.metrics.port == 9464
+    assert set(config.topics) == {"flights.events", "flights.labels"}
