@@ -2,8 +2,8 @@
 
 A process learns live from an embedded log while a producer appends to it; it is killed by SIGKILL at a named
 place, started again, and killed again, until everything is learned. Then an undisturbed run follows the recorded
-order over the same log: parameters, memory, metrics, waiting forecasts and labels, answers and dead letters must
-be equal to the bit.
+order over the same log: parameters, memory, metrics, waiting forecasts and labels, answers, dead letters and
+reports must be equal to the bit. Labels are paced, late, repeated and corrected; learning is frozen and thawed.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from engine.learner import OnlineClassifier, warmup
 from engine.order import Order
 from engine.run import Loop
 from engine.shard import Shard
+from engine.switch import Switch
 from streams.codecs import encode_event, encode_label
 from streams.event import Event, Label, TopicPartition
 from streams.join import PendingForecasts
@@ -36,8 +37,10 @@ from streams.join_limits import JoinLimits
 from streams.log import EmbeddedLog, LogSink
 from streams.log_source import LogSource
 from streams.merge import MergedSource
+from streams.pacing import LabelPacer
 
-EVENTS, LABELS, ANSWERS, DEAD = "events", "labels", "answers", "dead"
+EVENTS, LABELS = "events", "labels"
+ANSWERS, DEAD, REPORTS = "answers", "dead", "reports"
 COUNT = 240  # events of one scenario
 
 PLACES = {
@@ -84,7 +87,8 @@ def whole_log(partitions: int, seed: int) -> Written:
         if chance.random() < 0.03:
             written[where].append(("?", event.time, b"\xff not a message"))
         for times in range(1 + (chance.random() < 0.1)):
-            label = Label(id=event.id, time=i + chance.uniform(0.5, 30) + times, label=y)
+            told = y if times == 0 or chance.random() < 0.5 else "other"  # repeated, or corrected
+            label = Label(id=event.id, time=i + chance.uniform(0.5, 30) + times, label=told)
             labels.append(
                 (label.time, chance.randrange(partitions), (label.id, label.time, encode_label(label)))
             )
@@ -96,9 +100,9 @@ def whole_log(partitions: int, seed: int) -> Written:
 def make_shard() -> Shard:
     """A small learner with everything on that changes state."""
     model = OnlineClassifier(layers=2, width=8, keys=("shop",), seed=3)
-    return Shard(
-        model, PrequentialMetrics(), PendingForecasts(JoinLimits(max_age=25.0, window=200, max_held=40))
-    )
+    limits = JoinLimits(max_age=25.0, window=200, max_held=40, corrections="learn", correct_within=30)
+    pending = PendingForecasts[Any](limits, report=True)
+    return Shard(model, PrequentialMetrics(), pending, pacer=LabelPacer(9, 8.0))
 
 
 def open_source(log: EmbeddedLog, *, live: bool) -> MergedSource:
@@ -107,12 +111,14 @@ def open_source(log: EmbeddedLog, *, live: bool) -> MergedSource:
 
 
 class Producer:
-    """Appends what is missing of the log, some records of each partition at a time."""
+    """Appends what is missing of the log, some records of each partition at a time; freezes learning at times."""
 
-    def __init__(self, log: EmbeddedLog, whole: Written, chance: random.Random) -> None:
-        self._log, self._whole, self._chance = log, whole, chance
+    def __init__(self, log: EmbeddedLog, whole: Written, switch: Switch, chance: random.Random) -> None:
+        self._log, self._whole, self._switch, self._chance = log, whole, switch, chance
 
     def __call__(self, loop: Loop | None = None) -> None:
+        if self._chance.random() < 0.1:
+            self._switch.set(self._chance.random() < 0.3)
         for partition, rows in self._whole.items():
             end = self._log.end_offset(*partition)
             more = rows[end : end + self._chance.choice((0, 1, 3, 8, 20))]
@@ -123,7 +129,8 @@ class Producer:
 def run_live(folder: Path, whole: Written, seed: int, crash: str) -> None:
     """One process's life: go on where the last one was, until everything is learned or the kill comes."""
     log = EmbeddedLog(folder / "log.db")
-    producer = Producer(log, whole, random.Random(seed))
+    switch = Switch(folder / "snapshots")
+    producer = Producer(log, whole, switch, random.Random(seed))
     producer()
     total = sum(map(len, whole.values()))
     loop = Loop(
@@ -132,6 +139,8 @@ def run_live(folder: Path, whole: Written, seed: int, crash: str) -> None:
         LogSink(log, ANSWERS),
         CheckpointStore(folder / "snapshots", keep=2),
         dead=LogSink(log, DEAD),
+        report=LogSink(log, REPORTS),
+        switch=switch,
         every_records=70,
         batch=16,
         on_batch=producer,
@@ -183,6 +192,7 @@ def compare(folder: Path, whole: Written) -> list[str]:
         open_source(log, live=False),
         LogSink(undisturbed_log, ANSWERS),
         dead=LogSink(undisturbed_log, DEAD),
+        report=LogSink(undisturbed_log, REPORTS),
     )
     again.start(None, Order(store.folder).since(0))
     again.run()
@@ -191,7 +201,7 @@ def compare(folder: Path, whole: Written) -> list[str]:
     total = sum(map(len, whole.values()))
     if sum(offset for *_, offset in snapshot.meta["positions"]) != total:
         differences.append("positions")
-    for topic in (ANSWERS, DEAD):
+    for topic in (ANSWERS, DEAD, REPORTS):
         rows = [(r.key, r.value) for r in log.read(topic, 0, 0, 10 * total)]
         expected = [(r.key, r.value) for r in undisturbed_log.read(topic, 0, 0, 10 * total)]
         if rows != expected:
@@ -241,7 +251,7 @@ def run_kills(wanted: int, *, seed: int = 0, every_place: bool = True) -> Findin
         "SIGKILL around every durable step",
         "Live runs over an embedded log, killed and started again; then an undisturbed run over the same "
         "recorded order. Compared to the bit: parameters, memory, metrics, waiting forecasts and labels, "
-        "answers, dead letters.",
+        "answers, dead letters, reports of labels.",
         {"step": 0, "kills": 0, "scenarios": 0, "differences": 0},
     )
     steps = {place: step for step, places in PLACES.items() for place in places}

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import crashes
 from benchmarks.crashes import PLACES, compare, run_live, whole_log
+from engine.checkpoint import CheckpointStore
 
 
 def test_killed_at_every_named_place_a_run_ends_as_an_undisturbed_one() -> None:
@@ -33,6 +34,13 @@ def test_a_run_that_is_left_alone_differs_in_nothing(tmp_path: Path, partitions:
     whole = whole_log(partitions, seed=5)
     run_live(tmp_path, whole, seed=5, crash="")
     assert compare(tmp_path, whole) == []
+    snapshot = CheckpointStore(tmp_path / "snapshots").latest()
+    assert snapshot is not None
+    left = crashes.make_shard()
+    left.restore(snapshot.arrays, snapshot.meta["shard"])
+    counts, join = left.counts, left.pending.counts
+    happened = (counts.malformed, join.duplicate_events, join.corrected, counts.unlearned + join.late)
+    assert all(happened), "a scenario in which nothing happens shows nothing"
 
 
 def test_the_comparison_sees_another_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
