@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+_LONGEST = 1e12  # seconds
 _SUB = 6  # 2⁶ buckets for every doubling: a percentile is right to 0.8 %
 
 
@@ -31,9 +32,8 @@ class Latency:
         self._buckets: dict[int, int] = {}
 
     def add(self, seconds: float, n: int = 1) -> None:
-        """Count n events that took `seconds` each; negative durations count as zero."""
-        if seconds < 0.0:
-            seconds = 0.0
+        """Count n events that took `seconds` each; negative ones count as zero, endless ones as 30,000 years."""
+        seconds = min(max(seconds, 0.0), _LONGEST)
         ns = int(seconds * 1e9)
         shift = ns.bit_length() - _SUB - 1
         place = (shift << _SUB) + (ns >> shift) if shift > 0 else ns
