@@ -20,12 +20,14 @@ import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
 from engine.checkpoint import CheckpointError, sync_folder
+from engine.checkpoint_errors import not_written
 from engine.crashpoints import crash_point
 from streams.event import TopicPartition
 
@@ -35,6 +37,7 @@ SEGMENT = 65_536
 """Entries in one file."""
 
 _HEAD = 12  # bytes in front of what a frame holds
+_ENOUGH = 4096  # bytes that an entry needs at most, as disks give them
 
 Offsets: TypeAlias = dict[TopicPartition, int]
 
@@ -57,6 +60,9 @@ Entry: TypeAlias = Stage | Mark
 
 class Order:
     """What was recorded for one shard in a folder, and where to append.
+
+    `append`, `sync` and `close` raise SnapshotNotWritten where the system does not take it. The file is then
+    released: what it holds of the entry is torn and counts for nothing, and another generation goes on.
 
     >>> import tempfile
     >>> order = Order(tempfile.mkdtemp())
@@ -124,6 +130,12 @@ class Order:
         """Add an entry; it is durable after `sync`."""
         if self._file is not None and self.number - self._first >= SEGMENT:
             self.close()
+        with self._told():
+            self._append(entry)
+        self.number += 1
+        self._unsynced = True
+
+    def _append(self, entry: Entry) -> None:
         if self._file is None:
             self._create()
         crash_point("order.before_append")
@@ -142,14 +154,11 @@ class Order:
                     steps += (self._index[partition], step)
             self._ends.update(entry.ends)
             self._write(steps)
-        self.number += 1
-        self._unsynced = True
 
     def _create(self) -> None:
         self._first, self._ends, self._index = self.number, {}, {}
         self.folder.mkdir(parents=True, exist_ok=True)
-        name = f"{self._shard}-g{self._generation:06d}-n{self._first:010d}.order"
-        self._file = (self.folder / name).open("xb", buffering=0)
+        self._file = self._path.open("xb", buffering=0)
         self._write({"format": FORMAT, "version": VERSION})
         os.fsync(self._file.fileno())
         sync_folder(self.folder)
@@ -157,15 +166,37 @@ class Order:
     def _write(self, content: Any) -> None:
         frame = _frame(content)
         half = len(frame) // 2
-        self._file.write(frame[:half])
+        self._put(frame[:half])
         crash_point("order.half_appended")
-        self._file.write(frame[half:])
+        self._put(frame[half:])
+
+    def _put(self, data: bytes) -> None:
+        """All of it: a disk that is nearly full takes a part without an error."""
+        while data:
+            data = data[self._file.write(data) :]
+
+    @property
+    def _path(self) -> Path:
+        return self.folder / f"{self._shard}-g{self._generation:06d}-n{self._first:010d}.order"
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """The system's errors as errors that say what to do; the file is written to no more."""
+        try:
+            yield
+        except OSError as error:
+            path, file, self._file, self._unsynced = self._path, self._file, None, False
+            if file is not None:
+                with suppress(OSError):
+                    file.close()
+            raise not_written(path, _ENOUGH, error) from error
 
     def sync(self) -> None:
         """Make what was appended durable."""
         if self._unsynced:
             crash_point("order.before_sync")
-            os.fdatasync(self._file.fileno())
+            with self._told():
+                os.fdatasync(self._file.fileno())
             self._unsynced = False
             crash_point("order.durable")
 
@@ -173,7 +204,8 @@ class Order:
         """Release the file; closing twice is allowed."""
         if self._file is not None:
             self.sync()
-            self._file.close()
+            with self._told():
+                self._file.close()
             self._file = None
 
 

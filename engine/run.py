@@ -235,6 +235,7 @@ class Loop:
         else:
             records = list(self.source.poll(self.batch, timeout))
             crash_point("run.polled")
+            self._check_owner()
             self._record_order()
             self._look_at_switch()
         if records:
@@ -349,14 +350,18 @@ class Loop:
 
     def _flush(self) -> None:
         """Make all answers durable; StaleWriter, and nothing leaves, where another process has the shard."""
-        if self.store is not None:
-            self.store.check()
+        self._check_owner()
         crash_point("run.before_flush")
         since = self.timers.flush.begin()
         for sink in self._sinks():
             sink.flush()
         self.timers.flush.end(since)
         crash_point("run.flushed")
+
+    def _check_owner(self) -> None:
+        """Before anything is told to others: some sinks send what they are given at once."""
+        if self.store is not None:
+            self.store.check()
 
     def _sinks(self) -> list[Sink]:
         return [sink for sink in (self.sink, self.dead, self.report) if sink is not None]
