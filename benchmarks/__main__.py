@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 
-NAMES = ("startup", "elec2", "flights", "depth", "crashes", "decode", "fuzz")
+NAMES = ("startup", "elec2", "flights", "depth", "crashes", "crashes_kafka", "decode", "fuzz", "soak")
 
 
 def main() -> None:
