@@ -2,9 +2,9 @@
 
 Events and labels lie in two partitions each, labels cross them. A process learns live while a producer appends;
 it is killed at a named place and started again until everything is learned. Then an undisturbed run follows the
-recorded order: what was learned must be equal to the bit, and the topics of answers and dead letters, read
-committed, must hold the same messages. With transactions no message may stand there twice; without them neither,
-since what a killed process had sent is found by the next one before it sends anything.
+recorded order: what was learned must be equal to the bit, and the topics of answers, dead letters and reports,
+read committed, must hold the same messages. With transactions no message may stand there twice; without them
+neither, since what a killed process had sent is found by the next one before it sends anything.
 
 Clients have threads, and a process with threads must not be forked: whatever opens one does so in a child.
 """
@@ -31,6 +31,7 @@ from benchmarks.crashes import (
     EVENTS,
     LABELS,
     PLACES,
+    REPORTS,
     Written,
     contents,
     crashes_of,
@@ -44,6 +45,7 @@ from engine.crashpoints import arm, crash_point
 from engine.learner import warmup
 from engine.order import Order
 from engine.run import Loop
+from engine.switch import Switch
 from streams.broker import KafkaLog, ensure_topics
 from streams.clients import Client, Writer, open_reader
 from streams.codecs import encode_json
@@ -129,17 +131,19 @@ class Watched:
 
 
 class Producer:
-    """Appends what is missing of the log, some records of each partition at a time."""
+    """Appends what is missing of the log, some records of each partition at a time; freezes learning at times."""
 
-    def __init__(self, topics: Topics, whole: Written, seed: int) -> None:
+    def __init__(self, topics: Topics, whole: Written, switch: Switch, seed: int) -> None:
         self._log = KafkaLog(topics.address)
         self._left = {}
         for (topic, number), rows in whole.items():
             name = topics.of(topic)
             self._left[(name, number)] = rows[self._log.end_offset(name, number) :]
-        self._chance = random.Random(seed)
+        self._switch, self._chance = switch, random.Random(seed)
 
     def __call__(self, loop: Loop | None = None) -> None:
+        if self._chance.random() < 0.1:
+            self._switch.set(self._chance.random() < 0.3)
         for partition, rows in self._left.items():
             count = self._chance.choice((0, 3, 8, 20, 40))
             more, self._left[partition] = rows[:count], rows[count:]
@@ -166,21 +170,15 @@ def open_source(topics: Topics, kind: Kind, *, live: bool) -> MergedSource:
 
 
 def make_topics(topics: Topics) -> None:
-    """All four of them."""
-    ensure_topics(
-        topics.address,
-        {
-            topics.of(EVENTS): PARTITIONS,
-            topics.of(LABELS): PARTITIONS,
-            topics.of(ANSWERS): 1,
-            topics.of(DEAD): 1,
-        },
-    )
+    """All five of them."""
+    inputs = {topics.of(name): PARTITIONS for name in (EVENTS, LABELS)}
+    ensure_topics(topics.address, inputs | {topics.of(name): 1 for name in (ANSWERS, DEAD, REPORTS)})
 
 
 def run_live(folder: Path, topics: Topics, kind: Kind, whole: Written, seed: int, crash: str) -> None:
     """One process's life: go on where the last one was, until everything is learned or the kill comes."""
-    producer = Producer(topics, whole, seed)
+    switch = Switch(folder)
+    producer = Producer(topics, whole, switch, seed)
     producer()
     total = sum(map(len, whole.values()))
     loop = Loop(
@@ -189,6 +187,8 @@ def run_live(folder: Path, topics: Topics, kind: Kind, whole: Written, seed: int
         open_sink(topics, ANSWERS, kind),
         CheckpointStore(folder, keep=2),
         dead=open_sink(topics, DEAD, kind),
+        report=open_sink(topics, REPORTS, kind),
+        switch=switch,
         every_records=70,
         batch=16,
         on_batch=producer,
@@ -222,8 +222,14 @@ def compare(folder: Path, topics: Topics, kind: Kind, whole: Written) -> tuple[i
     assert snapshot is not None
     left = make_shard()
     left.restore(snapshot.arrays, snapshot.meta["shard"])
-    sinks = {ANSWERS: ListSink(), DEAD: ListSink()}
-    again = Loop(make_shard(), open_source(topics, kind, live=False), sinks[ANSWERS], dead=sinks[DEAD])
+    sinks = {name: ListSink() for name in (ANSWERS, DEAD, REPORTS)}
+    again = Loop(
+        make_shard(),
+        open_source(topics, kind, live=False),
+        sinks[ANSWERS],
+        dead=sinks[DEAD],
+        report=sinks[REPORTS],
+    )
     again.start(None, Order(folder).since(0))
     again.run()
     again.source.close()
@@ -290,8 +296,8 @@ def run_kills(
         "SIGKILL around every durable step, over Kafka",
         "Live runs over two partitions of events and two of labels at a broker, killed and started again; then "
         "an undisturbed run over the same recorded order. Compared to the bit: parameters, memory, metrics, "
-        "waiting forecasts and labels; and, read committed, all answers and dead letters. `repeats`: messages "
-        "that stand in their topic more than once.",
+        "waiting forecasts and labels; and, read committed, all answers, dead letters and reports. `repeats`: "
+        "messages that stand in their topic more than once.",
         {"client": 0, "transactions": 0, "kills": 0, "scenarios": 0, "repeats": 0, "differences": 0},
     )
     places: Counter[str] = Counter()

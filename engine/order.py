@@ -27,7 +27,7 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 
 from engine.checkpoint import CheckpointError, sync_folder
-from engine.checkpoint_errors import not_written
+from engine.checkpoint.errors import not_written
 from engine.crashpoints import crash_point
 from streams.event import TopicPartition
 

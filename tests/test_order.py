@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -169,3 +170,25 @@ def test_a_flipped_bit_is_told_or_takes_the_last_entry_alone(
     except CheckpointError:
         return
     assert found in (entries, entries[:-1])
+
+
+class Piecemeal:
+    """A raw file that takes three bytes of every write."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.fileno, self.close = file.fileno, file.close
+
+    def write(self, data: bytes) -> int:
+        return int(self._file.write(data[:3]))
+
+
+def test_a_stage_that_finds_room_in_pieces_is_whole(tmp_path: Path) -> None:
+    """A disk that is nearly full takes a part of a write without an error."""
+    order = Order(tmp_path)
+    order.begin(1, 0)
+    order.append(Mark(True, {}))
+    order._file = Piecemeal(order._file)
+    order.append(Mark(False, {A: 7}))
+    order.close()
+    assert Order(tmp_path).since(0) == [Mark(True, {}), Mark(False, {A: 7})]

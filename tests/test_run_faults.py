@@ -17,10 +17,10 @@ import pytest
 from plain_learner import PlainLearner
 
 from benchmarks import crashes
-from benchmarks.crashes import ANSWERS, COUNT, DEAD, EVENTS, LABELS, Producer, Written, compare
+from benchmarks.crashes import ANSWERS, COUNT, DEAD, EVENTS, LABELS, Written, compare
 from engine.checkpoint import CheckpointStore, SnapshotNotWritten, StaleWriter, read
 from engine.evaluate.metrics import PrequentialMetrics
-from engine.order import Mark, Order
+from engine.order import Order
 from engine.run import Loop
 from engine.shard import Shard
 from streams.broker import KafkaLog, ensure_topics
@@ -64,6 +64,20 @@ def whole_log(wrong: dict[int, float] | None = None) -> Written:
     return written
 
 
+class Producer:
+    """Appends what is missing of the log, some records of each partition at a time."""
+
+    def __init__(self, log: EmbeddedLog, whole: Written, seed: int) -> None:
+        self._log, self._whole, self._chance = log, whole, random.Random(seed)
+
+    def __call__(self, loop: Loop | None = None) -> None:
+        for partition, rows in self._whole.items():
+            end = self._log.end_offset(*partition)
+            more = rows[end : end + self._chance.choice((0, 1, 3, 8, 20))]
+            if more:
+                self._log.append_many(*partition, more)
+
+
 def open_loop(folder: Path, log: EmbeddedLog, producer: Break | None, **options: Any) -> Loop:
     return Loop(
         make_shard(),
@@ -78,7 +92,7 @@ def open_loop(folder: Path, log: EmbeddedLog, producer: Break | None, **options:
 def live(folder: Path, whole: Written, seed: int = 0, *, fault: Break | None = None, **options: Any) -> Loop:
     """A run until everything is learned; fault: called with the loop before it begins. Closed at the end."""
     with EmbeddedLog(folder / "log.db") as log:
-        producer = Producer(log, whole, random.Random(seed))
+        producer = Producer(log, whole, seed)
         producer()
         loop = open_loop(folder, log, producer, **options)
         try:
@@ -123,17 +137,6 @@ def limited(bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-class Piecemeal:
-    """A raw file that takes three bytes of every write."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self.fileno, self.close = file.fileno, file.close
-
-    def write(self, data: bytes) -> int:
-        return int(self._file.write(data[:3]))
-
-
 # -- disks --------------------------------------------------------------------------------------------------
 
 
@@ -162,17 +165,6 @@ def test_a_disk_that_is_full_while_the_order_is_appended(tmp_path: Path, room: i
     assert len(Order(tmp_path / "snapshots").since(0)) == entries[0]
     live(tmp_path, whole, seed=1)
     assert compare(tmp_path, whole) == []
-
-
-def test_a_stage_that_finds_room_in_pieces_is_whole(tmp_path: Path) -> None:
-    """A disk that is nearly full takes a part of a write without an error."""
-    order = Order(tmp_path)
-    order.begin(1, 0)
-    order.append(Mark(True, {}))
-    order._file = Piecemeal(order._file)
-    order.append(Mark(False, {TopicPartition("events", 0): 7}))
-    order.close()
-    assert [entry.frozen for entry in Order(tmp_path).since(0)] == [True, False]
 
 
 def test_a_disk_that_fails_as_the_order_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,7 +258,7 @@ def test_without_the_newest_snapshot_it_goes_on_from_the_one_before(tmp_path: Pa
 def test_a_loop_that_was_replaced_stops_before_its_answers_leave(tmp_path: Path) -> None:
     whole = whole_log()
     with EmbeddedLog(tmp_path / "log.db") as log:
-        producer = Producer(log, whole, random.Random(0))
+        producer = Producer(log, whole, 0)
         producer()
         zombie = open_loop(tmp_path, log, None)
         zombie.resume()
