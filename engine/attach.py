@@ -62,7 +62,7 @@ def attach(config: Config, view: View, *, past_refused: bool = False) -> bool:
         except BaseException:
             membership.close()
             raise
-        _spare_the_collector()
+        spare_the_collector()
         owner = membership if config.source.group is None else Observed(membership, observer)
         fleet = Fleet(owner, _opener(config, journal, membership, observer, past_refused))
         finished = fleet.run(stop)
@@ -78,7 +78,7 @@ def _opener(
     )
 
 
-def _spare_the_collector() -> None:
+def spare_the_collector() -> None:
     """What was loaded stays for good: the collector need not look at it again and again."""
     gc.collect()
     gc.freeze()

@@ -10,23 +10,40 @@ from streams.event import Position
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """What was answered for an event: a label, or a value; probabilities is {} for a value."""
+    """What was answered for an event; said: label → probability, or a value.
+
+    >>> Decision("a", 0.0, {"up": 0.75, "down": 0.25}, 0, Position("events", 0, 0)).forecast
+    'up'
+    """
 
     id: str
     time: float
-    forecast: Any
-    probabilities: dict[Any, float]
+    said: Any
     version: int
     position: Position
+
+    @property
+    def forecast(self) -> Any:
+        """The value, or the most probable label, the first of equals; None where there is none yet."""
+        said = self.said
+        if not isinstance(said, dict):
+            return said
+        return max(said, key=said.__getitem__) if said else None
+
+    @property
+    def probabilities(self) -> dict[Any, float]:
+        """Label → probability; {} for a value."""
+        return self.said if isinstance(self.said, dict) else {}
 
     def message(self) -> dict[str, Any]:
         """The decision as it goes to the sink; labels that are not text become JSON's text for them."""
         topic, partition, offset = self.position
         message: dict[str, Any] = {"id": self.id, "time": self.time, "forecast": self.forecast}
-        if self.probabilities:
-            message["probabilities"] = {label_text(label): p for label, p in self.probabilities.items()}
-        at = {"topic": topic, "partition": partition, "offset": offset}
-        return {**message, **at, "version": self.version}
+        if probabilities := self.probabilities:
+            message["probabilities"] = {label_text(label): p for label, p in probabilities.items()}
+        message["topic"], message["partition"], message["offset"] = topic, partition, offset
+        message["version"] = self.version
+        return message
 
 
 def label_text(label: Any) -> str:

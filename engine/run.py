@@ -19,6 +19,7 @@ from engine.checkpoint.writer import SnapshotWriter
 from engine.config.identity import check_identity
 from engine.crashpoints import crash_point
 from engine.deadletters.limits import Limits, RefusedLately
+from engine.decision import Decision
 from engine.evaluate.latency import Latency
 from engine.observe import Observer, Resumed, Saved, Silent
 from engine.observe.timers import Timers
@@ -26,7 +27,7 @@ from engine.order import Entry, Mark, Offsets, Order, Stage, same_place
 from engine.shard import Shard
 from engine.taken import Taken, listed, offsets
 from streams.clock import SystemClock
-from streams.event import Record, TopicPartition
+from streams.event import Headers, Record, TopicPartition
 from streams.protocols import Clock, Sink, Source
 
 _NONE: Mapping[str, Any] = {
@@ -281,41 +282,51 @@ class Loop:
             self.shard.frozen = self._marks.pop(0).frozen
 
     def _take(self, records: Sequence[Record], stop: Callable[[], bool]) -> None:
+        """Through the shard, up to where a snapshot is due or learning may be frozen or thawed, and on."""
         assert self._taken is not None
-        clock = self.clock.monotonic
-        took: list[float] = []
-        now = clock()
-        for taken, record in enumerate(records):
-            if stop():
-                self._rest = list(records[taken:])
-                break
-            if self._marks:
-                self._come_to_marks()
-            crash_point("run.before_step")
-            decision = self.shard.step(record)
-            crash_point("run.stepped")
-            if decision is not None:
-                self.sink.write(decision.id, decision.message(), record.headers)
-                self._again -= 1
+        while records:
+            self._come_to_marks()
+            some = records[: 1 if self._marks else self.every_records - self._unsaved]
+            count = self._step(some, stop)
             refused = bool(self.shard.refused)
-            if refused:
-                self._bury()
-            if self.shard.pending.reports:
-                self._report()
-            self._taken.add(record)
-            self.records += 1
-            self._unsaved += 1
-            before, now = now, clock()
-            if decision is not None:
-                took.append(now - before)
+            self._bury()
+            self._report()
+            self._taken.add(some[:count])
+            self._unsaved += count
+            records = records[count:]
             if self._unsaved >= self.every_records:
                 self._save()
-                now = clock()
-            if refused and self._too_many_refused():
-                self._rest = list(records[taken + 1 :])
+            if self._too_many_refused() if refused else count < len(some):
                 break
+        self._rest = list(records)
+
+    def _step(self, records: Sequence[Record], stop: Callable[[], bool]) -> int:
+        """One after the other, up to one that is refused or until `stop` says so; how many were taken.
+
+        Answers are written at the end: the code that writes is then in the processor's cache.
+        """
+        clock, step, refused = self.clock.monotonic, self.shard.step, self.shard.refused
+        answers: list[tuple[Decision, Headers]] = []
+        took: list[float] = []
+        count, now = 0, clock()
+        for record in records:
+            if refused or stop():
+                break
+            crash_point("run.before_step")
+            decision = step(record)
+            crash_point("run.stepped")
+            count += 1
+            self.records += 1
+            before, now = now, clock()
+            if decision is not None:
+                answers.append((decision, record.headers))
+                took.append(now - before)
+        for decision, headers in answers:
+            self.sink.write(decision.id, decision.message(), headers)
+        self._again -= len(answers)
         for seconds in took:
             self.latency.add(seconds)
+        return count
 
     def _too_many_refused(self) -> bool:
         lately = self.refused_lately

@@ -121,7 +121,8 @@ class Shard:
             self._bury(record.position, item, item.error)
             return None
         self.pending.advance(item.time)
-        self._catch_up()
+        if self.pending.queued:
+            self._catch_up()
         if isinstance(item, Event):
             return self._event(record.position, item)
         self.counts.labels += 1
@@ -146,14 +147,15 @@ class Shard:
         said = self._said(forecast)
         self.counts.answered += 1
         self._await(forecast, said, event, own)
-        return _decision(event, said, forecast.version, position)
+        return Decision(event.id, event.time, said, forecast.version, position)
 
     def _forecast(self, event: Event) -> Any:
         """A clock that has gone wrong must not age all that was learned: event time is the earlier of two."""
         time = min(event.time, self.pending.now)
         began = self.timers.forecast.begin()
         forecast = self.model.forecast_one(event.features, id=event.id, time=time)
-        self.timers.forecast.end(began)
+        if began:
+            self.timers.forecast.end(began)
         return forecast
 
     def _await(self, forecast: Any, said: Any, event: Event, own: Placed | None) -> None:
@@ -246,10 +248,11 @@ class Shard:
                 self.model.learn(forecast, label.label, label.weight)
             except REFUSED as error:
                 return self._refuse(placed.position, item, error)
-            self.timers.learn.end(began)
+            if began:
+                self.timers.learn.end(began)
             self.counts.learned += 1
             if forecast.time is not None:
-                self.timers.delay.add(label.time - forecast.time)
+                self.timers.delayed(label.time - forecast.time)
             if self.pacer is not None:
                 self.pacer.spend(self.pending.now)
             crash_point("shard.learned")
@@ -306,13 +309,6 @@ class Shard:
         self.counts = msgspec.convert(meta["counts"], Counts)
         self.refusals.restore(meta["refusals"])
         self.frozen = meta["frozen"]
-
-
-def _decision(event: Event, said: Any, version: int, position: Position) -> Decision:
-    if not isinstance(said, dict):
-        return Decision(event.id, event.time, said, {}, version, position)
-    best = max(said, key=said.__getitem__) if said else None
-    return Decision(event.id, event.time, best, said, version, position)
 
 
 def _size(forecast: Any) -> int:

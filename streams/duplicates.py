@@ -31,6 +31,7 @@ class RecentIds:
     An id may carry a label (None: none). Ids are held as 64-bit hashes: a new id is taken for one of n held
     with probability n / 2⁶⁴, for 100,000 that is 5e-15: once in 5,800 years of 1,000 new ids per second. Of
     ids that somebody makes collide only those ids suffer.
+    first: when the oldest one was seen; +inf where there is none.
 
     >>> recent = RecentIds(window=2)
     >>> [recent.add(id, now=0.0) for id in ("a", "b", "b", "c")]
@@ -53,6 +54,7 @@ class RecentIds:
         self._hashes = array("Q", bytes(8 * self.window))  # a ring
         self._times = array("d", bytes(8 * self.window))
         self._oldest = 0
+        self.first = math.inf
 
     def __len__(self) -> int:
         return len(self._known)
@@ -76,12 +78,15 @@ class RecentIds:
                 self._drop()
             at = (self._oldest + len(known)) % self.window
             self._hashes[at], self._times[at] = key, now
+            if not known:
+                self.first = now
         known[key] = label
         return new
 
     def _drop(self) -> None:
         del self._known[self._hashes[self._oldest]]
         self._oldest = (self._oldest + 1) % self.window
+        self.first = self._times[self._oldest] if self._known else math.inf
 
     def advance(self, now: float) -> None:
         """Event time is now this; ids that were seen more than `max_age` before are forgotten.
@@ -92,8 +97,9 @@ class RecentIds:
             return
         if self._times[(self._oldest + len(self._known) - 1) % self.window] > now + self.max_age:
             self._times = array("d", np.minimum(np.frombuffer(self._times), now).tobytes())
+            self.first = self._times[self._oldest]
         limit = now - self.max_age
-        while self._known and self._times[self._oldest] < limit:
+        while self.first < limit:
             self._drop()
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
@@ -121,3 +127,4 @@ class RecentIds:
         self._known = dict(zip(hashes.tolist(), labels, strict=True))
         self._hashes[:n] = array("Q", np.ascontiguousarray(hashes, np.uint64).tobytes())
         self._times[:n] = array("d", np.ascontiguousarray(times, np.float64).tobytes())
+        self.first = self._times[0] if n else math.inf

@@ -57,6 +57,7 @@ class PendingForecasts(Generic[P]):
     """Forecasts that wait for their label, and labels that wait for their event or for their turn.
 
     report: whether `reports` collects what happens to labels; the caller takes them from there.
+    now: event time as the majority of recent records tells it; −inf before the first.
 
     >>> pending = PendingForecasts[str](JoinLimits(max_age=3600.0))
     >>> pending.put("a", "forecast of a")
@@ -75,6 +76,7 @@ class PendingForecasts(Generic[P]):
         self.counts = JoinCounts()
         self._bytes = 0  # of forecasts
         self._clock = Watermark(limits.max_age * JUMP)
+        self.now = self._clock.now
         self._answered = RecentIds(limits.window, limits.max_age)
         self._fates = RecentIds(limits.remembered, limits.max_age)
         """id → the label that was learned; None: the forecast was given up."""
@@ -103,11 +105,6 @@ class PendingForecasts(Generic[P]):
         """What forecasts and events take, as told to `put`; at most `max_bytes`."""
         return self._bytes + self._events.bytes
 
-    @property
-    def now(self) -> float:
-        """Event time as the majority of recent records tells it; −inf before the first."""
-        return self._clock.now
-
     # -- time -----------------------------------------------------------------------------------------------
 
     def advance(self, time: float) -> float:
@@ -115,8 +112,8 @@ class PendingForecasts(Generic[P]):
 
         What has waited longer than `max_age` is given up, oldest first.
         """
-        before = self._clock.now
-        now = self._clock.observe(time)
+        before = self.now
+        now = self.now = self._clock.observe(time)
         if now == before:
             return now
         if now < before:
@@ -126,8 +123,9 @@ class PendingForecasts(Generic[P]):
             self._expire()
         while self._held and next(iter(self._held.values()))[0] < limit:
             self._orphan()
-        self._answered.advance(now)
-        self._fates.advance(now)
+        for ids in (self._answered, self._fates):
+            if ids.first < limit or now < before:
+                ids.advance(now)
         return now
 
     def _go_back(self, now: float) -> None:
@@ -234,7 +232,7 @@ class PendingForecasts(Generic[P]):
     def settle(self, label: Label, event: Event | None = None) -> None:
         """This label was learned, other than through `match`: with its event, or as a correction."""
         self._answered.add(label.id, self.now)
-        self._settle(label, self._encoded(event))
+        self._settle(label, self._encoded(event) if self.learns_corrections else b"")
 
     def _settle(self, label: Label, event: bytes) -> None:
         self.counts.matched += 1
@@ -391,6 +389,7 @@ class PendingForecasts(Generic[P]):
         self._held = OrderedDict((placed.label.id, (since, placed)) for since, placed in held)
         self._bytes = sum(sizes)
         self._clock.restore(arrays["clock"])
+        self.now = self._clock.now
         for name, store in self._stores.items():
             store.restore({k.partition("/")[2]: a for k, a in arrays.items() if k.startswith(f"{name}/")})
         self.counts = msgspec.convert(meta["counts"], JoinCounts)

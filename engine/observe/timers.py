@@ -9,6 +9,7 @@ from engine.evaluate.latency import Latency
 from streams.event import Event, Label, Malformed
 from streams.protocols import Decode
 
+_TOGETHER = 256  # delays that are counted at once
 SAMPLED = 16  # of so many calls per event one is measured, and counted as so many
 
 
@@ -51,8 +52,6 @@ class Timer:
 class Timers:
     """Of one loop: decode, forecast and learn (one call in `SAMPLED`), flush of the sinks, journal of the order.
 
-    delay: seconds of event time from an event to its label, of every label that is learned.
-
     >>> timers = Timers()
     >>> began = timers.flush.begin()
     >>> timers.flush.end(began)
@@ -66,7 +65,22 @@ class Timers:
         self.learn = Timer(SAMPLED, now)
         self.flush = Timer(1, now)
         self.journal = Timer(1, now)
-        self.delay = Latency()
+        self._delay = Latency()
+        self._delays: list[float] = []  # not counted yet: together they take half the time
+
+    @property
+    def delay(self) -> Latency:
+        """Seconds of event time from an event to its label, of every label that is learned."""
+        for seconds in self._delays:
+            self._delay.add(seconds)
+        self._delays.clear()
+        return self._delay
+
+    def delayed(self, seconds: float) -> None:
+        """A label was learned so many seconds of event time after its event."""
+        self._delays.append(seconds)
+        if len(self._delays) >= _TOGETHER:
+            self.delay  # noqa: B018 - counts them
 
     def decoding(self, decode: Decode) -> Decode:
         """The same decoder, measured."""
