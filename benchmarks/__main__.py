@@ -5,7 +5,19 @@ from __future__ import annotations
 import argparse
 import importlib
 
-NAMES = ("startup", "elec2", "flights", "depth", "crashes", "crashes_kafka", "decode", "fuzz", "soak")
+NAMES = (
+    "startup",
+    "elec2",
+    "flights",
+    "depth",
+    "crashes",
+    "crashes_kafka",
+    "decode",
+    "fuzz",
+    "soak",
+    "throughput",
+    "latency",
+)
 
 
 def main() -> None:
