@@ -52,9 +52,9 @@ def run() -> Findings:
         about=(
             f"elec2's rows as canonical JSON with the label inside, {RATE:,} a second for {MEASURED} s after "
             f"{WARM_UP} s of warming up, one process that writes them, one that answers, and {called()}. "
-            "`engine`: `everlearn run` with its snapshots, metrics off. `bare`: the client's own consumer and idempotent "
-            "producer, msgspec, a message of an answer's size, a flush where a poll was not full. Both times are "
-            "the broker's (LogAppendTime, in ms; percentiles are interpolated within a ms). Medians of "
+            "`engine`: `everlearn run` with its snapshots, metrics off. `bare`: the client's own consumer and "
+            "idempotent producer, msgspec, a message of an answer's size, a flush where a poll was not full. "
+            "Times are the broker's (LogAppendTime, in ms; percentiles are interpolated within a ms). Medians of "
             f"{ROUNDS} rounds in turn."
         ),
         columns=COLUMNS,

@@ -283,7 +283,6 @@ class Loop:
 
     def _take(self, records: Sequence[Record], stop: Callable[[], bool]) -> None:
         """Through the shard, up to where a snapshot is due or learning may be frozen or thawed, and on."""
-        assert self._taken is not None
         while records:
             self._come_to_marks()
             some = records[: 1 if self._marks else self.every_records - self._unsaved]
@@ -291,7 +290,6 @@ class Loop:
             refused = bool(self.shard.refused)
             self._bury()
             self._report()
-            self._taken.add(some[:count])
             self._unsaved += count
             records = records[count:]
             if self._unsaved >= self.every_records:
@@ -305,7 +303,8 @@ class Loop:
 
         Answers are written at the end: the code that writes is then in the processor's cache.
         """
-        clock, step, refused = self.clock.monotonic, self.shard.step, self.shard.refused
+        assert self._taken is not None
+        clock, step, add, refused = self.clock.monotonic, self.shard.step, self._taken.add, self.shard.refused
         answers: list[tuple[Decision, Headers]] = []
         took: list[float] = []
         count, now = 0, clock()
@@ -315,6 +314,7 @@ class Loop:
             crash_point("run.before_step")
             decision = step(record)
             crash_point("run.stepped")
+            add(record)
             count += 1
             self.records += 1
             before, now = now, clock()

@@ -16,7 +16,7 @@ class Taken:
 
     >>> from streams.event import Event, Position
     >>> taken = Taken({TopicPartition("events", 0): 7})
-    >>> taken.add([Record(Position("events", 0, 7), Event(id="a", time=0.0, features={}))])
+    >>> taken.add(Record(Position("events", 0, 7), Event(id="a", time=0.0, features={})))
     >>> taken.next
     {TopicPartition(topic='events', partition=0): 8}
     >>> taken.state()
@@ -27,13 +27,16 @@ class Taken:
         self.next = dict(positions)
         self._last: dict[TopicPartition, tuple[int, str]] = {}
         self._records: dict[TopicPartition, Record] = {}  # of which no fingerprint is made yet
+        self._at = TopicPartition("", 0)  # of the record before, which is mostly that of the next one
 
-    def add(self, records: Sequence[Record]) -> None:
-        """These records were taken, in this order."""
-        for (topic, number), record in {record.position[:2]: record for record in records}.items():
-            partition = TopicPartition(topic, number)
-            self.next[partition] = record.position.offset + 1
-            self._records[partition] = record
+    def add(self, record: Record) -> None:
+        """This record was taken."""
+        topic, number, offset = record.position
+        partition = self._at
+        if partition[1] != number or partition[0] != topic:
+            partition = self._at = TopicPartition(topic, number)
+        self.next[partition] = offset + 1
+        self._records[partition] = record
 
     def state(self) -> dict[str, Any]:
         """Positions and last records, ready for JSON."""
