@@ -44,7 +44,7 @@ KEEP = 2  # snapshots
 SPAN = 300.0  # seconds that a forecast waits
 
 COLUMNS = {
-    "million": 1,
+    "million": 2,
     "events/s": 0,
     "memory MB": 1,
     "collected MB": 1,
