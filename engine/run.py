@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from engine.checkpoint import CheckpointStore, Snapshot
+from engine.checkpoint import CheckpointError, CheckpointStore, NewerFormat, Snapshot, peek
 from engine.checkpoint import Entry as Kept
 from engine.checkpoint.contents import CONTENTS, up_to_date
 from engine.checkpoint.writer import SnapshotWriter
@@ -49,8 +49,13 @@ class Staged(Protocol):
     def begun(self) -> list[dict[TopicPartition, int]]:
         """The stages that were begun since this was asked last."""
 
-    def follow(self, stages: Sequence[Mapping[TopicPartition, int]]) -> None:
-        """Merge up to these ends first; to be called after `seek`."""
+    def follow(
+        self, stages: Sequence[Mapping[TopicPartition, int]], alone: TopicPartition | None = None
+    ) -> None:
+        """Merge up to these ends first; to be called after `seek`.
+
+        alone: the only partition that the run before knew: what it holds now comes before any other.
+        """
 
 
 class Switch(Protocol):
@@ -145,9 +150,10 @@ class Loop:
         Raises CheckpointError where no snapshot is whole or the latest is of another configuration, LogChanged
         where a log no longer holds what was read from it.
         """
-        snapshot, again = None, 0
+        snapshot, again, unknown = None, 0, False  # unknown: of a sink that has come since the snapshot
         recorded: Sequence[Entry] = ()
         if self.store is not None and self.order is not None:
+            self._check_identity(self.store)
             generation = self.store.claim()
             snapshot = self.store.latest()
             self.notes += [f"{text}; an earlier snapshot is used" for _, text in self.store.damaged]
@@ -158,19 +164,32 @@ class Loop:
             self.order.begin(generation, number + len(recorded))
         self.start(snapshot, recorded)
         if snapshot is not None:
-            check_identity(self.config, snapshot.meta["config"], str(snapshot.path))
             again = self._again = self.sink.rewind(snapshot.meta["cursor"])
             for sink, name in ((self.dead, "dead_cursor"), (self.report, "report_cursor")):
                 if sink is not None and snapshot.meta[name] is not None:
                     sink.rewind(snapshot.meta[name])
+                unknown = unknown or (sink is not None and snapshot.meta[name] is None)
             self.finished = snapshot.meta["finished"]
             self._stop_where_too_many_were_refused()
         self._tell_resumed(snapshot, again)
-        if self._record_order() or recorded or snapshot is None:
+        if self._record_order() or recorded or snapshot is None or unknown:
             self.finished = False  # more has come; its order is settled before an answer leaves
             self.snapshot()
         crash_point("run.resumed")
         return snapshot is not None
+
+    def _check_identity(self, store: CheckpointStore) -> None:
+        """Before anything is taken over: a mistyped command must not end the run that is at work."""
+        for entry in reversed(store.ls()):
+            try:
+                kept = peek(entry.path).get("config")
+            except NewerFormat:
+                raise
+            except CheckpointError:
+                continue  # damaged: the one before it counts
+            if kept is not None:
+                check_identity(self.config, kept, str(entry.path))
+            return
 
     def start(self, snapshot: Snapshot | None, recorded: Sequence[Entry] = ()) -> None:
         """Begin from a snapshot, or where the source stands, and follow a recorded order; nothing is written.
@@ -181,6 +200,7 @@ class Loop:
         snapshot = None if snapshot is None else up_to_date(snapshot)
         meta = _NONE if snapshot is None else snapshot.meta
         taken = Taken.from_state(meta)
+        known = set(taken.next)
         if snapshot is not None:
             self.shard.restore(snapshot.arrays, meta["shard"])
             self.source.seek(taken.next)
@@ -194,8 +214,9 @@ class Loop:
         self._marks = [Mark(frozen, offsets(at)) for frozen, at in meta["marks"]]
         self._marks += [entry for entry in recorded if isinstance(entry, Mark)]
         if isinstance(self.source, Staged):
-            stages = [offsets(stage) for stage in meta["stages"]]
-            self.source.follow([*stages, *(entry.ends for entry in recorded if isinstance(entry, Stage))])
+            ahead = [offsets(stage) for stage in meta["stages"]]
+            ahead += [entry.ends for entry in recorded if isinstance(entry, Stage)]
+            self.source.follow(ahead, next(iter(known)) if len(known) == 1 else None)
 
     def _tell_resumed(self, snapshot: Snapshot | None, again: int) -> None:
         kept = None

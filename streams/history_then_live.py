@@ -194,11 +194,13 @@ class HistoryThenLive:
         """The stages that were begun since this was asked last."""
         return [*self._history.begun(), *self._live.begun()]
 
-    def follow(self, stages: Sequence[Mapping[TopicPartition, int]]) -> None:
+    def follow(
+        self, stages: Sequence[Mapping[TopicPartition, int]], alone: TopicPartition | None = None
+    ) -> None:
         """Merge up to these ends first; to be called after `seek`."""
         parts = [_split(stage) for stage in stages]
         self._history.follow([past for past, _ in parts if past])
-        self._live.follow([now for _, now in parts if now])
+        self._live.follow([now for _, now in parts if now], alone)
 
     def close(self) -> None:
         """Close both; closing twice is allowed."""

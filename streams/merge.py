@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from heapq import heapify, heappop, heapreplace
 from typing import Protocol
 
-from streams.errors import PositionLost
+from streams.errors import BrokerUnavailable, PositionLost
 from streams.event import Record, TopicPartition
 from streams.protocols import Source
 
@@ -189,9 +189,16 @@ class MergedSource:
                 if records:
                     self._start(self._source.positions())
                 return bool(records)
-        at = self._source.positions()
-        self._start(at | {p: max(end, at.get(p, 0)) for p, end in self._source.latest_offsets().items()})
+        try:
+            self._start(self._reached())
+        except BrokerUnavailable:  # what was read goes on; the source says when it has waited long enough
+            self._start(self._source.positions())
         return True
+
+    def _reached(self) -> dict[TopicPartition, int]:
+        """Where each partition ends now, and no earlier than it was read to."""
+        at = self._source.positions()
+        return at | {p: max(end, at.get(p, 0)) for p, end in self._source.latest_offsets().items()}
 
     def _take(self, found: list[Record], max_records: int) -> None:
         """Merge the buffers until one of them is empty or enough is found."""
@@ -252,11 +259,20 @@ class MergedSource:
         begun, self._begun = [dict(stage) for stage in self._begun], []
         return begun
 
-    def follow(self, stages: Sequence[Mapping[TopicPartition, int]]) -> None:
+    def follow(
+        self, stages: Sequence[Mapping[TopicPartition, int]], alone: TopicPartition | None = None
+    ) -> None:
         """Merge up to these ends first, as another run did; to be called after `seek`, before `poll`.
 
+        alone: the only partition which that run knew. It passed its records on as they came: where no stage was
+        recorded, what the partition holds now is one, in front of those that merge it with others.
         Raises PositionLost where a partition ends before a stage does: the log was cut back.
         """
+        short = [p for stage in stages for p, end in stage.items() if end > self._ends.get(p, 0)]
+        if (
+            short and self._live
+        ):  # the one that recorded them may have seen more than there was when this was made
+            self._ends = self._reached()
         for stage in stages:
             for partition, end in stage.items():
                 if end > self._ends.get(partition, 0):
@@ -268,6 +284,8 @@ class MergedSource:
         self._stages, self._begun = [dict(stage) for stage in stages], []
         for stage in self._stages:
             self._expect(stage)
+        if alone is not None and not stages:
+            self._start({alone: self._ends.get(alone, 0)})
         self._start(self._ends)
 
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:

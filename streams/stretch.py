@@ -19,7 +19,9 @@ class Ordered(Source, Protocol):
     def begun(self) -> list[dict[TopicPartition, int]]:
         """The stages that were begun since this was asked last."""
 
-    def follow(self, stages: Sequence[Mapping[TopicPartition, int]]) -> None:
+    def follow(
+        self, stages: Sequence[Mapping[TopicPartition, int]], alone: TopicPartition | None = None
+    ) -> None:
         """Merge up to these ends first; to be called after `seek`."""
 
 
@@ -129,9 +131,11 @@ class Stretch:
         """The source's."""
         return self._source.begun()
 
-    def follow(self, stages: Sequence[Mapping[TopicPartition, int]]) -> None:
+    def follow(
+        self, stages: Sequence[Mapping[TopicPartition, int]], alone: TopicPartition | None = None
+    ) -> None:
         """Merge up to these ends first; to be called after `seek`."""
-        self._source.follow(stages)
+        self._source.follow(stages, alone)
 
     def fingerprints(self, at: Mapping[TopicPartition, int]) -> dict[TopicPartition, str | None]:
         """The source's."""

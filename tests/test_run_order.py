@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from plain_learner import PlainLearner
 
-from engine.checkpoint import CheckpointStore
+from engine.checkpoint import CheckpointError, CheckpointStore
 from engine.evaluate.metrics import PrequentialMetrics
 from engine.order import Order
 from engine.run import Loop
@@ -19,7 +19,7 @@ from engine.shard import Shard
 from engine.switch import Switch
 from streams.clock import ManualClock
 from streams.errors import LogChanged, PositionLost
-from streams.event import Event, Label, TopicPartition
+from streams.event import Event, Label, Malformed, TopicPartition
 from streams.merge import MergedSource
 from streams.replay import ListSink, ListSource
 
@@ -133,6 +133,75 @@ def test_the_order_of_a_live_run_is_not_that_of_a_bounded_one(tmp_path: Path) ->
     loop = open_loop(whole, bounded, None)
     loop.run(lambda: loop.records == 400)
     assert [key for key, _ in sink.messages] != [key for key, _ in bounded.messages]
+
+
+def test_a_partition_that_has_come_while_the_process_was_down_changes_no_answer(tmp_path: Path) -> None:
+    whole = make_log()
+    log: Log = {E: list(whole[E])}
+    sink = ListSink()
+    loop = open_loop(log, sink, tmp_path)
+
+    def stop() -> bool:
+        if loop.records >= 85:
+            raise Killed
+        return False
+
+    with contextlib.suppress(Killed):
+        loop.run(stop)
+    had_left = list(sink.messages)
+    log[E1] = list(whole[E1])
+    again = open_loop(log, sink, tmp_path)
+    again.run(lambda: again.shard.counts.events >= 200)
+    assert sink.messages[: len(had_left)] == had_left
+    replayed = ListSink()
+    third = open_loop(log, replayed, None)
+    third.start(None, Order(tmp_path).since(0))
+    third.run(lambda: third.records == 200)
+    assert replayed.messages == sink.messages
+
+
+def test_what_a_predecessor_recorded_after_this_process_looked_at_the_ends_is_followed(
+    tmp_path: Path,
+) -> None:
+    whole = make_log()
+    log: Log = {partition: items[:20] for partition, items in whole.items()}
+    sink = ListSink()
+    first = open_loop(log, sink, tmp_path)
+    first.run(lambda: first.records == 60)
+    second = open_loop(log, sink, tmp_path)  # sees 20 records in each partition
+    for partition, items in whole.items():
+        log[partition] += items[20:30]
+    first.run(lambda: first.records == 90)
+    second.resume()
+    second.run(lambda: sum(second.positions.values()) == 90)
+    assert len(sink.messages) == 60
+
+
+def test_another_configuration_is_refused_before_the_shard_is_taken_over(tmp_path: Path) -> None:
+    log, sink = make_log(), ListSink()
+    loop = open_loop(log, sink, tmp_path, config={"task": "classification"})
+    loop.run(lambda: loop.records == 100)
+    with pytest.raises(CheckpointError, match="task"):
+        open_loop(log, sink, tmp_path, config={"task": "regression"}).resume()
+    loop.run(lambda: loop.records == 200)  # it was not replaced
+
+
+def test_a_sink_that_is_added_later_gets_each_letter_once_whatever_is_killed(tmp_path: Path) -> None:
+    log, sink, dead = make_log(), ListSink(), ListSink()
+    loop = open_loop(log, sink, tmp_path)
+    loop.run(lambda: loop.records == 100)
+    log[E][70:75] = [Malformed(raw=b"?", error="no message")] * 5
+    for kill in (310, 320, 10**9):
+        again = open_loop(log, sink, tmp_path, dead=dead)
+
+        def stop(again: Loop = again, kill: int = kill) -> bool:
+            if sum(again.positions.values()) >= kill:
+                raise Killed
+            return sum(again.positions.values()) == 400
+
+        with contextlib.suppress(Killed):
+            again.run(stop)
+    assert len(dead.messages) == 5
 
 
 def test_a_log_with_another_record_before_the_position_is_refused(tmp_path: Path) -> None:
