@@ -93,6 +93,13 @@ def _of(loop: Watched) -> str:
 
 def counted(loop: Watched) -> str:
     """Events, labels and refused records so far, in words."""
-    counts = loop.shard.counts
+    counts, join = loop.shard.counts, loop.shard.pending.counts
     refused = counts.refused + counts.malformed
-    return f"{counts.events:,} events, {counts.learned:,} labels learned, {refused:,} records refused"
+    text = f"{counts.events:,} events, {counts.learned:,} labels learned, {refused:,} records refused"
+    lost = {
+        "labels too late (labels.max_age)": join.late,
+        "labels of no event": join.orphans,
+        "forecasts given up without a label": join.expired,
+        "labels that waited too long for their turn": join.dropped,
+    }
+    return ", ".join([text, *(f"{n:,} {what}" for what, n in lost.items() if n)])
