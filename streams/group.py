@@ -341,7 +341,8 @@ def _final(error: Exception, bootstrap: str, group: str, instance: str | None) -
 
     if isinstance(error, FencedInstanceIdError):
         return FencedMember(
-            f"another process runs as instance {instance!r} of group {group!r}; give each its own name (source.instance, or EVERLEARN_SOURCE__INSTANCE)"
+            f"another process runs as instance {instance!r} of group {group!r}; give each its own "
+            "name (source.instance, or EVERLEARN_SOURCE__INSTANCE)"
         )
     if isinstance(error, BrokerConfigError | UnequalPartitions):
         return error

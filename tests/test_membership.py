@@ -278,7 +278,8 @@ def test_a_second_process_of_the_same_name_takes_over_and_the_first_is_told_why(
             until(lambda: first.error)
             assert isinstance(first.error, FencedMember)
             assert str(first.error) == (
-                f"another process runs as instance 'same' of group 'group-{two}'; give each its own name (source.instance, or EVERLEARN_SOURCE__INSTANCE)"
+                f"another process runs as instance 'same' of group 'group-{two}'; give each its own "
+                "name (source.instance, or EVERLEARN_SOURCE__INSTANCE)"
             )
             until(lambda: second.open == {"0"})
             assert first.group.owned() == set()
