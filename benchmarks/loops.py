@@ -12,7 +12,7 @@ import msgspec
 
 from engine import OnlineClassifier
 from engine.attach import open_journal, open_loop
-from engine.config import Config
+from engine.config.config import Config
 from engine.stop_signals import StopSignals
 from streams.broker import connect_consumer, connect_producer
 from streams.clients import Client
@@ -87,7 +87,7 @@ def _confluent(broker: str, events: str, answers: str) -> Iterator[Turn]:
         "bootstrap.servers": broker,
         "acks": "all",
         "enable.idempotence": True,
-        "linger.ms": 100,
+        "linger.ms": 20,
     }
     consumer, producer = Consumer(reading), Producer(writing)
     producer.list_topics(answers)

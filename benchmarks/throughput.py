@@ -25,7 +25,7 @@ from streams.codecs import encode_event
 from streams.event import Event
 
 EVENTS = 10_000
-ROUNDS = 3
+ROUNDS = 7
 BOUNDS = {"kafka-python": 1.25, "confluent": 1.5}
 COLUMNS = {
     "client": 0,

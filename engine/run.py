@@ -30,6 +30,7 @@ from streams.clock import SystemClock
 from streams.event import Headers, Record, TopicPartition
 from streams.protocols import Clock, Sink, Source
 
+_TOGETHER = 64  # records whose answers are written one after the other
 _NONE: Mapping[str, Any] = {
     "positions": [],
     "last": [],
@@ -303,10 +304,10 @@ class Loop:
             self.shard.frozen = self._marks.pop(0).frozen
 
     def _take(self, records: Sequence[Record], stop: Callable[[], bool]) -> None:
-        """Through the shard, up to where a snapshot is due or learning may be frozen or thawed, and on."""
+        """Through the shard, few together: up to where a snapshot is due or learning is frozen or thawed."""
         while records:
             self._come_to_marks()
-            some = records[: 1 if self._marks else self.every_records - self._unsaved]
+            some = records[: 1 if self._marks else min(_TOGETHER, self.every_records - self._unsaved)]
             count = self._step(some, stop)
             refused = bool(self.shard.refused)
             self._bury()

@@ -98,7 +98,7 @@ def connect_producer(
 
     usual = {
         "bootstrap_timeout_ms": int(1000 * timeout),
-        "linger_ms": 100,
+        "linger_ms": 20,
         "batch_size": 128 * 1024,
         "max_block_ms": int(1000 * REQUEST),
         "delivery_timeout_ms": int(1000 * DELIVERY),

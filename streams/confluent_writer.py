@@ -38,7 +38,7 @@ class ConfluentWriter:
 
         chosen = options_of(KafkaProducer, options)
         usual = {
-            "linger.ms": 100,
+            "linger.ms": 20,
             "message.max.bytes": 1024 * 1024,
             "delivery.timeout.ms": int(1000 * DELIVERY),
             "reconnect.backoff.max.ms": 1000,
