@@ -68,7 +68,7 @@ STEADY = (
     "waiting",
     "ids",
 )
-"""What must not grow with the number of events; the recorded order does, by about 10 bytes per batch."""
+"""What must not grow with the number of events; the recorded order does, by 17 bytes per stage of two ends."""
 
 
 class Producer:

@@ -4,8 +4,9 @@ Between partitions there is no order but the one a run has chosen: it merges the
 that it found, stage after stage. These ends are the order. They are numbered from the first run on and
 appended to files beside the snapshots, whose names carry shard, generation and first number; what a
 generation appends takes the place of what lower ones have from that number on. Whoever resumes or replays
-follows them and takes the records in the same order. About 10 bytes are written per stage; all of it is kept,
-so that any moment can be rebuilt, unless `prune` is called.
+follows them and takes the records in the same order. A stage takes 13 bytes and 2 to 10 for each end that has
+moved: 17 where two have moved by less than 128 records. All of it is kept, so that any moment can be rebuilt,
+unless `prune` is called; who goes on reads no more than the file that holds its place and those behind it.
 
 A file is a sequence of frames: length, CRC-32 of the length, CRC-32 of what follows (4 bytes each,
 little-endian), MessagePack. The first frame is the head; {"partition": [topic, number]} gives a partition the
@@ -18,6 +19,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -33,10 +35,11 @@ from streams.event import TopicPartition
 
 FORMAT = "everlearn order"
 VERSION = 1
-SEGMENT = 65_536
+SEGMENT = 16_384
 """Entries in one file."""
 
-_HEAD = 12  # bytes in front of what a frame holds
+_HEADER = struct.Struct("<III")
+_HEAD = _HEADER.size  # bytes in front of what a frame holds
 _ENOUGH = 4096  # bytes that an entry needs at most, as disks give them
 
 Offsets: TypeAlias = dict[TopicPartition, int]
@@ -89,22 +92,28 @@ class Order:
     def since(self, number: int) -> list[Entry]:
         """The entries from `number` on, those of the highest generation where several have one.
 
+        Files that hold none of them are not read.
         Raises CheckpointError where entries are missing in between or a file is not of this format.
         """
-        known: dict[int, Entry] = {}
-        for _, first, path in self._files():
-            entries = _read(path)
-            if entries is None:
+        pieces: list[tuple[int, list[Entry]]] = []
+        bound: int | None = None  # from here on files that were read have taken over
+        for _, first, path in reversed(self._files()):
+            if bound is not None and bound <= number:
+                break
+            if bound is not None and bound <= first:
                 continue
-            known = {at: entry for at, entry in known.items() if at < first}
-            known.update(enumerate(entries, first))
-        found = [known[at] for at in sorted(known) if at >= number]
-        expected = list(range(number, number + len(found)))
-        if sorted(at for at in known if at >= number) != expected:
-            raise CheckpointError(
-                f"{self.folder}: the recorded order of shard {self._shard} has a gap behind entry {number}; "
-                "restore the missing .order file, or begin anew in an empty folder"
-            )
+            entries = _read(path, first, number, bound)
+            if entries is not None:
+                pieces.append((max(first, number), entries))
+                bound = first
+        found: list[Entry] = []
+        for at, entries in reversed(pieces):
+            if entries and at != number + len(found):
+                raise CheckpointError(
+                    f"{self.folder}: the recorded order of shard {self._shard} has a gap behind entry "
+                    f"{number + len(found)}; restore the missing .order file, or begin anew in an empty folder"
+                )
+            found += entries
         return found
 
     def _files(self) -> list[tuple[int, int, Path]]:
@@ -209,8 +218,11 @@ class Order:
             self._file = None
 
 
-def _read(path: Path) -> list[Entry] | None:
-    """The entries of a file; None where not even its head is whole."""
+def _read(path: Path, first: int, number: int, bound: int | None) -> list[Entry] | None:
+    """Those of a file's entries, the first of which has number `first`, from `number` to before `bound`.
+
+    None where not even the head is whole. What is not asked for is passed over and not kept.
+    """
     frames = _frames(path)
     head = next(frames, None)
     if head is None:
@@ -223,42 +235,43 @@ def _read(path: Path) -> list[Entry] | None:
     partitions: list[TopicPartition] = []
     ends: Offsets = {}
     entries: list[Entry] = []
+    at = first
     for content in frames:
+        if at == bound:
+            break
         if isinstance(content, list):
             for index, step in zip(content[::2], content[1::2], strict=True):
                 ends[partitions[index]] = ends.get(partitions[index], 0) + step
-            entries.append(Stage(dict(ends)))
+            if at >= number:
+                entries.append(Stage(dict(ends)))
         elif "partition" in content:
-            topic, number = content["partition"]
-            partitions.append(TopicPartition(topic, number))
-        else:
-            at = {TopicPartition(topic, number): offset for topic, number, offset in content["at"]}
-            entries.append(Mark(content["mark"]["frozen"], at))
+            topic, partition = content["partition"]
+            partitions.append(TopicPartition(topic, partition))
+            continue
+        elif at >= number:
+            where = {TopicPartition(topic, partition): offset for topic, partition, offset in content["at"]}
+            entries.append(Mark(content["mark"]["frozen"], where))
+        at += 1
     return entries
 
 
 def _frame(content: Any) -> bytes:
     payload = msgspec.msgpack.encode(content)
     length = len(payload).to_bytes(4, "little")
-    return length + _crc(length) + _crc(payload) + payload
-
-
-def _crc(data: bytes | memoryview) -> bytes:
-    return zlib.crc32(data).to_bytes(4, "little")
+    return _HEADER.pack(len(payload), zlib.crc32(length), zlib.crc32(payload)) + payload
 
 
 def _frames(path: Path) -> Iterator[Any]:
-    data = memoryview(path.read_bytes())
+    data = path.read_bytes()
     at = 0
     while at + _HEAD <= len(data):
-        length, checks = data[at : at + 4], data[at + 4 : at + _HEAD]
-        behind = at + _HEAD + int.from_bytes(length, "little")
-        payload = data[at + _HEAD : behind]
-        if checks[:4] != _crc(length):
+        length, check, check_payload = _HEADER.unpack_from(data, at)
+        behind = at + _HEAD + length
+        if zlib.crc32(data[at : at + 4]) != check:
             whole = not any(data[at:])  # zeros at the end were never written
         elif behind > len(data):
             whole = True
-        elif checks[4:] == _crc(payload):
+        elif zlib.crc32(payload := data[at + _HEAD : behind]) == check_payload:
             yield msgspec.msgpack.decode(payload)
             at = behind
             continue
