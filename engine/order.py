@@ -64,8 +64,8 @@ Entry: TypeAlias = Stage | Mark
 class Order:
     """What was recorded for one shard in a folder, and where to append.
 
-    `append`, `sync` and `close` raise SnapshotNotWritten where the system does not take it. The file is then
-    released: what it holds of the entry is torn and counts for nothing, and another generation goes on.
+    `append`, `sync` and `close` raise SnapshotNotWritten where the system does not take it. The file is then cut
+    back to what is durable and released; `number` is that of the first entry that was lost.
 
     >>> import tempfile
     >>> order = Order(tempfile.mkdtemp())
@@ -86,6 +86,7 @@ class Order:
         self._first = 0
         self._file: Any = None
         self._unsynced = False
+        self._durable = (0, 0)  # bytes of the file, and the number of the entry behind them
         self._ends: Offsets = {}
         self._index: dict[TopicPartition, int] = {}
 
@@ -167,10 +168,12 @@ class Order:
     def _create(self) -> None:
         self._first, self._ends, self._index = self.number, {}, {}
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._durable = (0, self.number)
         self._file = self._path.open("xb", buffering=0)
         self._write({"format": FORMAT, "version": VERSION})
         os.fsync(self._file.fileno())
         sync_folder(self.folder)
+        self._settle()
 
     def _write(self, content: Any) -> None:
         frame = _frame(content)
@@ -194,11 +197,24 @@ class Order:
         try:
             yield
         except OSError as error:
-            path, file, self._file, self._unsynced = self._path, self._file, None, False
+            file, self._file, self._unsynced = self._file, None, False
             if file is not None:
-                with suppress(OSError):
-                    file.close()
-            raise not_written(path, _ENOUGH, error) from error
+                self._cut(file)
+            raise not_written(self._path, _ENOUGH, error) from error
+
+    def _cut(self, file: Any) -> None:
+        """Leave what is durable: of what was written behind it nobody can say how much will be there later."""
+        size, self.number = self._durable
+        with suppress(OSError):
+            os.ftruncate(file.fileno(), size)
+        with suppress(OSError):
+            file.close()
+        if self.number == self._first:  # no entry of it is left, and its name may be needed again
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
+
+    def _settle(self) -> None:
+        self._durable = (os.fstat(self._file.fileno()).st_size, self.number)
 
     def sync(self) -> None:
         """Make what was appended durable."""
@@ -206,6 +222,7 @@ class Order:
             crash_point("order.before_sync")
             with self._told():
                 os.fdatasync(self._file.fileno())
+                self._settle()
             self._unsynced = False
             crash_point("order.durable")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import order as module
-from engine.checkpoint import CheckpointError
+from engine.checkpoint import CheckpointError, SnapshotNotWritten
 from engine.order import Entry, Mark, Order, Stage
 from streams.event import TopicPartition
 
@@ -249,3 +250,79 @@ def test_a_stage_that_finds_room_in_pieces_is_whole(tmp_path: Path) -> None:
     order.append(Mark(False, {A: 7}))
     order.close()
     assert Order(tmp_path).since(0) == [Mark(True, {}), Mark(False, {A: 7})]
+
+
+class Full:
+    """A raw file that takes so many bytes more, and then the disk is full."""
+
+    def __init__(self, file: Any, room: int) -> None:
+        self._file, self._room = file, room
+        self.fileno, self.close = file.fileno, file.close
+
+    def write(self, data: bytes) -> int:
+        if not self._room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        taken = data[: self._room]
+        self._room -= len(taken)
+        return int(self._file.write(taken))
+
+
+@given(entries=st.integers(0, 3), unsynced=st.integers(0, 2), room=st.integers(0, 11))
+def test_a_full_disk_leaves_what_is_durable_and_once_there_is_room_it_goes_on(
+    tmp_path_factory: pytest.TempPathFactory, entries: int, unsynced: int, room: int
+) -> None:
+    folder = tmp_path_factory.mktemp("order")
+    order = Order(folder)
+    order.begin(1, 0)
+    for i in range(entries):
+        order.append(Mark(False, {A: i}))
+    order.sync()
+    for i in range(unsynced):
+        order.append(Mark(True, {A: i}))
+    if order._file is None:
+        order._create()
+    durable, order._file = order._durable[0], Full(order._file, room)
+    with pytest.raises(SnapshotNotWritten, match=r"order: not written \(No space.*make room") as error:
+        order.append(Mark(True, {A: 9}))
+    assert error.value.errno == errno.ENOSPC
+    assert [path.stat().st_size for path in folder.glob("*.order")] == ([durable] if entries else [])
+    assert order.number == entries
+    order.append(Mark(True, {B: 1}))  # there is room again
+    order.close()
+    assert Order(folder).since(0) == [*(Mark(False, {A: i}) for i in range(entries)), Mark(True, {B: 1})]
+
+
+def test_a_disk_that_fails_to_sync_is_not_believed_what_it_had_not_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = Order(tmp_path)
+    order.begin(1, 0)
+    order.append(Stage({A: 1}))
+    order.sync()
+    for i in (2, 3):
+        order.append(Stage({A: i}))
+
+    def fails(handle: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.os, "fdatasync", fails)
+        with pytest.raises(SnapshotNotWritten, match="Input/output error"):
+            order.sync()
+    order.close()
+    assert Order(tmp_path).since(0) == [Stage({A: 1})]
+    order.append(Stage({A: 5}))
+    order.close()
+    assert Order(tmp_path).since(0) == [Stage({A: 1}), Stage({A: 5})]
+
+
+def test_a_folder_that_takes_no_file_at_all_is_told_and_taken_up_again(tmp_path: Path) -> None:
+    order = Order(tmp_path / "folder")
+    order.begin(1, 0)
+    (tmp_path / "folder").touch()
+    with pytest.raises(SnapshotNotWritten, match="not written"):
+        order.append(Stage({A: 1}))
+    (tmp_path / "folder").unlink()
+    order.append(Stage({A: 1}))
+    order.close()
+    assert Order(tmp_path / "folder").since(0) == [Stage({A: 1})]
