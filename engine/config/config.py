@@ -43,7 +43,7 @@ class Config(BaseSettings):
     ('orders.forecasts', 64, None)
     """
 
-    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     task: Task = Field(default="classification", description="what labels are: classification or regression")
     source: SourceSection
@@ -130,7 +130,8 @@ def _password(name: str, path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise BrokerConfigError(
-            f"source.settings.{name} is {path!r}, which cannot be read ({error}); "
+            f"source.settings.{name} names a file that cannot be read ({reason}); "
             "expected a file that holds the password and nothing else"
         ) from None

@@ -26,6 +26,17 @@ def is_secret(name: str) -> bool:
     return name.endswith(("password", "secret", "token"))
 
 
+def may_hold_a_secret(path: str) -> bool:
+    """Whether an error about this key must not repeat its value: secrets stand there, in it or around it.
+
+    >>> may_hold_a_secret("source.settings"), may_hold_a_secret("format"), may_hold_a_secret("source.batch")
+    (True, True, False)
+    """
+    places = ("source.settings", "format.registry")
+    around = any(f"{place}.".startswith(f"{path}.") or path.startswith(f"{place}.") for place in places)
+    return around or is_secret(path)
+
+
 class Section(BaseModel):
     """A table of the file; unknown keys are errors."""
 

@@ -18,7 +18,7 @@ from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
 from engine.config.config import Config
 from engine.config.cross_checks import disagreements
 from engine.config.errors import ConfigError, expected, shown
-from engine.config.sections import is_secret
+from engine.config.sections import may_hold_a_secret
 
 PREFIX = "EVERLEARN_"
 OPTIONS = {
@@ -160,7 +160,10 @@ class _Reading:
         if isinstance(source, dict) and isinstance(source.get("settings"), dict):
             from streams.broker_config import from_text
 
-            source["settings"] = {name: from_text(name, text) for name, text in source["settings"].items()}
+            source["settings"] = {
+                name: from_text(name, text) if isinstance(text, str) else text
+                for name, text in source["settings"].items()
+            }
         return found
 
     def lay_broker_config(self, path: Path | None) -> None:
@@ -256,8 +259,7 @@ class _Reading:
             if not from_variable:  # those have been told
                 self.problems.append(f"{where} is no setting; {_nearest(path)}")
         else:
-            hidden = is_secret(path.rpartition(".")[2])
-            text = "a secret, which is not shown" if hidden else shown(value)
+            text = "not shown, because it may hold a secret" if may_hold_a_secret(path) else shown(value)
             self.problems.append(f"{where} is {text}; {expected(found, from_variable)}")
         self._drop(path)
         if path in _PLACEHOLDERS:
