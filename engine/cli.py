@@ -235,7 +235,8 @@ OfShard = Annotated[str, typer.Option("--shard", help="Which shard's.")]
 def freeze(folder: SnapshotsFolder, shard: OfShard = "0") -> None:
     """Let a run answer and learn nothing, from its next records on, until it is thawed.
 
-    Labels that come meanwhile are scored. It holds for runs to come too.
+    Labels that come meanwhile are scored and never learned; those that wait for their turn wait on. It holds for
+    runs to come too.
     """
     _switch(folder, shard, frozen=True)
 

@@ -214,7 +214,9 @@ class Shard:
             self.pending.refuse(*placed, reason)
 
     def _catch_up(self) -> None:
-        """Labels that wait for their turn are learned, as many as the pace allows."""
+        """Labels that wait for their turn are learned, as many as the pace allows; frozen, none has its turn."""
+        if self.frozen:
+            return
         while self._may_learn() and (turn := self.pending.turn()) is not None:
             reason = self._learn(turn.forecast, turn.placed, turn.placed.label, score=not turn.corrects)
             if reason is None:
@@ -223,6 +225,7 @@ class Shard:
                 self.pending.refuse_turn(reason)
 
     def _may_learn(self) -> bool:
+        """Whether a label that comes now need not wait; frozen, it is scored at once and never learned."""
         return self.frozen or self.pacer is None or self.pacer.left(self.pending.now) > 0
 
     def _said(self, forecast: Any) -> Any:

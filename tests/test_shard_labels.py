@@ -120,12 +120,17 @@ def test_a_label_that_is_refused_at_its_turn_leaves_its_forecast_waiting() -> No
     assert heard(shard)[-1] == ("b", 1, 1.0)
 
 
-def test_what_waits_for_its_turn_is_scored_at_once_where_learning_is_frozen() -> None:
+def test_what_waits_for_its_turn_waits_on_while_learning_is_frozen_and_is_learned_once_thawed() -> None:
     shard = made(at_most=1)
     step(shard, *[event(str(i), 0.5, i % 2) for i in range(3)])
     shard.frozen = True
-    step(shard, event("b", 1.0))
-    assert (shard.pending.queued, shard.counts.learned, shard.counts.unlearned) == (0, 1, 2)
+    step(shard, event("b", 30.0), label("b", 31.0, 1), label("1", 40.0, 1))
+    assert (shard.pending.queued, shard.counts.learned, shard.counts.unlearned) == (2, 1, 1)
+    assert shard.metrics.result()["events"] == 2
+    shard.frozen = False
+    step(shard, event("c", 41.0), event("d", 50.0))
+    assert [id for id, _, _ in heard(shard)] == ["0", "1", "2"]
+    assert (shard.pending.queued, shard.counts.unlearned, shard.metrics.result()["events"]) == (0, 1, 4)
 
 
 def messy(n: int, random: Random) -> list[Event | Label]:
