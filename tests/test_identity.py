@@ -20,6 +20,8 @@ def test_every_key_either_must_stay_or_may_change() -> None:
     for path, _ in keys():
         covering = [known for known in (*MUST_STAY, *MAY_CHANGE) if f"{path}.".startswith(f"{known}.")]
         assert len(covering) == 1, (path, covering)
+    inside = [path for path in MUST_STAY if path.startswith("source.settings.")]
+    assert inside == ["source.settings.isolation_level"]  # a table of which one part must stay
     assert set(MAY_BEGIN) <= set(MUST_STAY)
 
 
@@ -42,3 +44,22 @@ def test_an_identity_is_told_with_all_that_differs_and_grows_with_defaults() -> 
 
 def test_the_limits_of_the_join_are_its_own_by_default() -> None:
     assert open_limits(CONFIG) == JoinLimits()
+
+
+def test_which_records_of_a_broker_are_read_must_stay_and_the_rest_of_its_settings_may_change() -> None:
+    asked = {"source": {"broker": "b", "events": "e"}, "snapshots": {"folder": "s"}}
+
+    def identity(**settings: str) -> dict[str, object]:
+        return identity_of(
+            Config.model_validate({**asked, "source": {**asked["source"], "settings": settings}})
+        )
+
+    plain = identity()
+    check_identity(plain, identity(isolation_level="read_committed", client_id="till-7"), "file")
+    earlier = {name: value for name, value in plain.items() if "isolation" not in name}
+    check_identity(plain, earlier, "file")
+    for kept in (plain, earlier):
+        with pytest.raises(
+            CheckpointError, match=r"isolation_level is 'read_committed' there, asked for 'read_unc"
+        ):
+            check_identity(identity(isolation_level="read_uncommitted"), kept, "file")

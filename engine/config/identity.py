@@ -16,6 +16,7 @@ MUST_STAY: dict[str, str] = {
     "source.events": "positions are those of this topic",
     "source.labels": "positions are those of this topic",
     "source.shards": "a shard's partitions and its model belong together",
+    "source.settings.isolation_level": "decides which records are read",
     "format.events": "records behind the snapshot are read again and must mean the same",
     "format.labels": "as format.events",
     "fields": "as format.events",
@@ -42,12 +43,13 @@ MAY_CHANGE: dict[str, str] = {
     "source.broker": "positions are checked against the log that answers",
     "source.log": "as source.broker",
     "source.client": "both clients deliver the same records",
-    "source.from": "only a first run looks at it",
+    "source.from": "a word or a time counts for a first run alone; a file of history is read by every run, "
+    "give the same again",
     "source.bounded": "a bounded run may be gone on from live",
     "source.group": "who owns a shard does not change what it learns",
     "source.instance": "as source.group",
     "source.batch": "batches of any size give the same model",
-    "source.settings": "how a broker is reached",
+    "source.settings": "how a broker is reached, but for isolation_level",
     "format.registry": "how the registry is reached",
     "learning.frozen": "thawing is recorded in the order of records",
     "snapshots": "where and how often",
@@ -59,6 +61,9 @@ MAY_CHANGE: dict[str, str] = {
     "log": "how the run is watched",
 }
 """Key, or section, → why it is not part of the identity."""
+
+_UNSAID = {"source.settings.isolation_level": "read_committed"}
+"""What holds where settings of the broker's clients say nothing."""
 
 MAY_BEGIN = ("dead.topic", "labels.report")
 """Outputs that may be added later: there is no cursor yet."""
@@ -76,7 +81,9 @@ def identity_of(config: Config) -> dict[str, Any]:
     for path in MUST_STAY:
         section, _, name = path.partition(".")
         value = getattr(config, section)
-        if name:
+        if name.startswith("settings."):
+            found[path] = value.settings.get(name.removeprefix("settings."), _UNSAID[path])
+        elif name:
             found[path] = getattr(value, name)
         elif hasattr(value, "model_dump"):
             found |= {f"{path}.{key}": part for key, part in value.model_dump(mode="json").items()}
