@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.tables import Findings
-from engine.attach import _spare_the_collector
+from engine.attach import spare_the_collector
 from engine.checkpoint import CheckpointStore
 from engine.evaluate.metrics import PrequentialMetrics
 from engine.learner import OnlineClassifier, warmup
@@ -225,7 +225,7 @@ def run_soak(
         COLUMNS,
     )
     warmup()
-    _spare_the_collector()
+    spare_the_collector()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         log = EmbeddedLog(folder / "log.db")
