@@ -243,7 +243,7 @@ def freeze(folder: SnapshotsFolder, shard: OfShard = "0") -> None:
 
 @app.command()
 def thaw(folder: SnapshotsFolder, shard: OfShard = "0") -> None:
-    """Let a frozen run learn again, from its next records on."""
+    """Take back `freeze`: a run learns again from its next records on, unless its configuration freezes it."""
     _switch(folder, shard, frozen=False)
 
 
@@ -256,7 +256,13 @@ def _switch(folder: Path, shard: str, *, frozen: bool) -> None:
             f"{folder}: holds no snapshot of shard {shard}; expected the folder that a run was given"
         )
     Switch(folder, shard).set(frozen)
-    typer.echo(f"shard {shard} in {folder} {'is frozen' if frozen else 'learns'} from its next records on")
+    if frozen:
+        typer.echo(f"shard {shard} in {folder} is frozen from its next records on")
+    else:
+        typer.echo(
+            f"shard {shard} in {folder} is no longer frozen from its next records on, "
+            "unless its run's configuration says [learning] frozen = true"
+        )
 
 
 @app.command()
