@@ -133,6 +133,20 @@ def test_what_waits_for_its_turn_waits_on_while_learning_is_frozen_and_is_learne
     assert (shard.pending.queued, shard.counts.unlearned, shard.metrics.result()["events"]) == (0, 1, 4)
 
 
+@pytest.mark.parametrize("wrong", [1e12, -1e12])
+def test_a_burst_of_wrong_times_gives_up_no_forecast_that_waits(wrong: float) -> None:
+    """Also where it is the majority of the last 64 records."""
+    shard = made()
+    step(shard, *[event(str(i), 1e9 + i) for i in range(600)])
+    step(shard, *[event(f"wrong {i}", wrong + i) for i in range(200)])
+    step(shard, *[event(f"late {i}", 1e9 + 600 + i) for i in range(100)])
+    assert (len(shard.pending), shard.pending.counts.expired) == (900, 0)
+    assert shard.pending.now == 1e9 + 699
+    assert step(shard, event("0", 1e9 + 700)) == [None]
+    step(shard, label("0", 1e9 + 701, 1))
+    assert heard(shard) == [("0", 1, 1e9)]
+
+
 def messy(n: int, random: Random) -> list[Event | Label]:
     """Labels inside events, before them, late, twice, corrected, odd or never; clocks that jump."""
     items: list[Event | Label] = []

@@ -10,7 +10,7 @@ import pytest
 from streams.event import Event, Label, Position
 from streams.join import PendingForecasts
 from streams.join_limits import JoinLimits
-from streams.watermark import WINDOW
+from streams.watermark import MEMORY
 
 
 def label(id: str, value: Any = 1, time: float = 0.0) -> Label:
@@ -33,7 +33,7 @@ def reported(pending: PendingForecasts[str]) -> list[tuple[str, str, Any]]:
 
 
 def pass_time(pending: PendingForecasts[str], until: float) -> None:
-    for _ in range(WINDOW):
+    for _ in range(MEMORY):
         pending.advance(until)
 
 

@@ -15,7 +15,7 @@ from streams.codecs import encode_json
 from streams.event import Event, Label, Position
 from streams.join import JUMP, PendingForecasts
 from streams.join_limits import JoinLimits
-from streams.watermark import WINDOW
+from streams.watermark import FAR, MEMORY, WINDOW
 
 GIVEN_UP = "given up"
 
@@ -46,11 +46,19 @@ class Model:
     told: list[tuple[str, str]] = field(default_factory=list)
 
     def advance(self, time: float) -> None:
-        self.times = [*self.times, time][-WINDOW:]
-        ordered, age, before = sorted(self.times), self.limits.max_age, self.now
+        self.times = [*self.times, time][-MEMORY:]
+        ordered, age, before = sorted(self.times[-WINDOW:]), self.limits.max_age, self.now
         limit = ordered[(len(ordered) - 1) // 2] + age * JUMP
         latest = max(t for t in ordered if t <= limit)
-        self.now = latest if self.now > limit else max(self.now, latest)
+        median = sorted(self.times)[(len(self.times) - 1) // 2]
+        leap = FAR * age * JUMP
+        if latest > self.now + leap:
+            follows = median > self.now + leap
+        elif latest < self.now - leap:
+            follows = self.now > limit and median < self.now - leap
+        else:
+            follows = self.now > limit or latest > self.now
+        self.now = latest if follows or len(self.times) == 1 else self.now
         if self.now < before:
             for entries in (self.waiting, self.held):
                 if entries and entries[-1].since > self.now + age:
@@ -282,7 +290,7 @@ class JoinMachine(RuleBasedStateMachine):
             self.model.waiting.append(entry)
             self.model.shed()
 
-    @rule(step=st.floats(0, 100), records=st.integers(1, WINDOW))
+    @rule(step=st.floats(0, 100), records=st.integers(1, WINDOW) | st.just(MEMORY))
     def passing(self, step: float, records: int) -> None:
         self.time += step
         for _ in range(records):
