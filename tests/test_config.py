@@ -320,7 +320,9 @@ def test_a_variable_of_settings_that_cannot_be_read_is_not_repeated(
 
 def test_settings_given_in_python_are_not_repeated_either() -> None:
     with pytest.raises(ValueError, match="valid dictionary") as told:
-        Config(source={"events": "e", "settings": "hunter2"}, snapshots={"folder": "s"})
+        Config.model_validate(
+            {"source": {"events": "e", "settings": "hunter2"}, "snapshots": {"folder": "s"}}
+        )
     assert "hunter2" not in str(told.value)
 
 

@@ -60,7 +60,8 @@ def test_what_was_recorded_is_read_back_from_any_number_on(
 ) -> None:  # fmt: skip
     folder = tmp_path_factory.mktemp("order")
     entries: list[Entry] = stages(rows)
-    if entries and data.draw(st.booleans()):
+    marked: bool = data.draw(st.booleans())
+    if entries and marked:
         entries.insert(data.draw(st.integers(0, len(entries) - 1)), Mark(True, {A: 3}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "SEGMENT", segment)
@@ -306,7 +307,7 @@ def test_a_disk_that_fails_to_sync_is_not_believed_what_it_had_not_synced(
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.os, "fdatasync", fails)
+        patch.setattr("engine.order.os.fdatasync", fails)
         with pytest.raises(SnapshotNotWritten, match="Input/output error"):
             order.sync()
     order.close()

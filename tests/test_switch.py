@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import switch as module
 from engine.checkpoint import CheckpointStore
 from engine.cli import main
 from engine.switch import Switch
@@ -27,7 +26,7 @@ def test_a_file_system_that_fails_changes_nothing(
     switch.set(frozen)
     assert switch.frozen() == frozen
     with monkeypatch.context() as patch:
-        patch.setattr(module.os, "stat", failing)
+        patch.setattr("engine.switch.os.stat", failing)
         assert switch.frozen() == frozen
     switch.set(not frozen)
     assert switch.frozen() != frozen
@@ -37,7 +36,7 @@ def test_a_file_system_that_has_never_answered_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(module.os, "stat", failing)
+        patch.setattr("engine.switch.os.stat", failing)
         with pytest.raises(OSError, match="Input/output error"):
             Switch(tmp_path).frozen()
         assert Switch(tmp_path, always=True).frozen()
