@@ -12,7 +12,7 @@ from typing import Any
 from streams.broker import CONNECT, REQUEST, unavailable
 from streams.clients import Client, Options, Reader, open_reader, open_writer
 from streams.codecs import encode_json
-from streams.errors import LogChanged, PositionLost, StreamError
+from streams.errors import LogChanged, StreamError
 from streams.event import Headers, TopicPartition
 from streams.fingerprint import fingerprint
 
@@ -69,6 +69,7 @@ class KafkaSink:
         self._timeout, self._options, self._encode, self._buffer = timeout, options, encode, buffer
         self._waiting: list[tuple[bytes, bytes, Headers]] | None = [] if transactional else None
         self._there: dict[bytes, deque[int]] = {}  # digest → offsets of what stands behind the cursor
+        self.notes: list[str] = []  # what a rewind found that is no error and ought to be known
         self._open = True
         self._behind = self._end()
         self._last: str | None = None  # fingerprint of the message before the cursor
@@ -163,9 +164,11 @@ class KafkaSink:
     def rewind(self, cursor: Any) -> int:
         """Go back to a snapshot's cursor: what stands behind it is read, and not sent again when it is written.
 
-        Returns how many messages stand behind the cursor.
-        Raises PositionLost where messages behind the cursor were cut or have expired, so that nobody knows what
-        was written, and LogChanged where the topic is not the one that it was.
+        Returns how many messages stand behind the cursor. Where some of those behind it have expired or were cut,
+        it goes on from the first that the topic holds, and `notes` says so: what has gone is sent again when
+        it is written, what still stands is not.
+        Raises LogChanged where the topic ends before the cursor, or another message stands before it: it is not
+        the topic that it was.
         """
         offset, last = cursor if isinstance(cursor, list | tuple) else (cursor, None)
         if self._waiting:
@@ -174,23 +177,24 @@ class KafkaSink:
         with self._reader() as reader:
             begin = reader.begins([self._where], REQUEST)[self._where]
             end = reader.ends([self._where], REQUEST)[self._where]
-            if not begin <= offset <= end:
-                self._refuse(offset, begin, end)
+            if not 0 <= offset <= end:
+                raise self._changed(offset, f"it ends at {end}: it was cut back or made anew")
+            if offset < begin:
+                self.notes.append(
+                    f"topic {self._topic!r} partition {self._partition} at {self._bootstrap} no longer holds "
+                    f"what stood at {offset} to {begin - 1}, behind the cursor: it has expired or was cut, and "
+                    f"may be written again; what stands from {begin} on is not repeated"
+                )
+                offset, last = begin, None
             before = max(begin, offset - 1) if last is not None else offset
             self._there = self._read(reader, before, offset, end, last)
         self._behind, self._last = offset, last
         return sum(map(len, self._there.values()))
 
-    def _refuse(self, offset: int, begin: int, end: int) -> None:
-        where = f"topic {self._topic!r} partition {self._partition} at {self._bootstrap}"
-        if offset > end or offset < 0:
-            raise LogChanged(
-                f"cursor is {offset}, but {where} ends at {end}; it was cut back or made anew, and messages are "
-                "missing. Write to another topic, or start anew with other snapshots"
-            )
-        raise PositionLost(
-            f"cursor is {offset}, but {where} begins at {begin}; what stood between was cut or has expired, "
-            "and nobody knows what was written. Write to another topic, or start anew with other snapshots"
+    def _changed(self, offset: int, why: str) -> LogChanged:
+        return LogChanged(
+            f"cursor is {offset}, but topic {self._topic!r} partition {self._partition} at {self._bootstrap} is "
+            f"not the one that was written: {why}. Restore it, or begin anew with an empty folder for snapshots"
         )
 
     def _read(
@@ -206,11 +210,7 @@ class KafkaSink:
                 if there >= offset:
                     found.setdefault(_digest(key or b"", raw), deque()).append(there)
                 elif fingerprint(raw) != last:
-                    raise LogChanged(
-                        f"cursor is {offset}, but the message before it in topic {self._topic!r} partition "
-                        f"{self._partition} at {self._bootstrap} is not the one that was written; the topic was "
-                        "made anew. Write to another topic, or start anew with other snapshots"
-                    )
+                    raise self._changed(offset, "the message before the cursor is another one")
             at = reader.passed()[self._where]
             if time.monotonic() - heard > REQUEST:
                 raise unavailable(

@@ -51,6 +51,16 @@ def ids(source: KafkaSource, count: int, seconds: float = 20.0) -> list[str]:
     return found
 
 
+def keys_of(broker: str, topic: str, client: Client) -> list[str]:
+    """The keys of all messages that a topic holds."""
+    source = KafkaSource(broker, topic, start="beginning", bounded=True, client=client)
+    found: list[str] = []
+    while not source.exhausted:
+        found += [(record.key or b"").decode() for record in source.poll(100, 1.0)]
+    source.close()
+    return found
+
+
 def cut(admin: Any, topic: str, before: int) -> None:
     from kafka import TopicPartition as KafkaPartition
 
@@ -172,16 +182,41 @@ def test_a_topic_that_was_deleted_and_made_anew_is_another_log(
     with pytest.raises(LogChanged, match="offset 7 of"):
         KafkaSource(broker, name, start=positions, client=client)
     again = KafkaSink(broker, name, client=client)
-    with pytest.raises(LogChanged, match=r"cursor is 7, but .* ends at 3"):
+    with pytest.raises(
+        LogChanged, match=r"cursor is 7, but .* ends at 3.*Restore it, or begin anew with an empty folder"
+    ):
         again.rewind(cursor)
     append(broker, name, *"uvwxyz")
-    with pytest.raises(LogChanged, match=r"message before it .* is not the one that was written"):
+    with pytest.raises(LogChanged, match=r"is not the one that was written: the message before"):
         again.rewind(cursor)
     again.close()
     sink._writer.close()
 
 
-def test_a_cursor_whose_messages_were_cut_is_an_error(
+def test_answers_that_expired_behind_a_cursor_are_given_again_and_those_that_stand_are_not(
+    broker: str, topic: Name, client: Client, admin: Any
+) -> None:
+    name = topic("answers")
+    ensure_topics(broker, {name: 1})
+    sink = KafkaSink(broker, name, client=client)
+    sink.write("before", {"id": "before"})
+    sink.flush()
+    cursor = sink.cursor()
+    for key in "abcd":
+        sink.write(key, {"id": key})
+    sink.close()
+    cut(admin, name, 3)  # of what stood behind the cursor "c" and "d" are left
+    again = KafkaSink(broker, name, client=client)
+    assert again.rewind(cursor) == 2
+    (note,) = again.notes
+    assert "no longer holds what stood at 1 to 2" in note
+    for key in "abcde":
+        again.write(key, {"id": key})
+    again.close()
+    assert keys_of(broker, name, client) == ["c", "d", "a", "b", "e"]
+
+
+def test_a_cursor_whose_messages_have_all_expired_is_gone_on_from(
     broker: str, topic: Name, client: Client, admin: Any
 ) -> None:
     name = topic("answers")
@@ -190,12 +225,18 @@ def test_a_cursor_whose_messages_were_cut_is_an_error(
     cursor = sink.cursor()
     for key in "abcd":
         sink.write(key, {"id": key})
-    sink.flush()
-    cut(admin, name, 2)
-    with pytest.raises(PositionLost, match=r"cursor is 0, but .* begins at 2"):
-        sink.rewind(cursor)
-    sink.rewind(sink.cursor())
     sink.close()
+    cut(admin, name, 4)
+    again = KafkaSink(broker, name, client=client)
+    assert again.rewind(cursor) == 0
+    assert again.cursor() == [4, None]
+    again.write("d", {"id": "d"})
+    again.flush()
+    kept = again.cursor()
+    assert again.rewind(kept) == 0
+    assert len(again.notes) == 1  # nothing has expired behind this one
+    again.close()
+    assert keys_of(broker, name, client) == ["d"]
 
 
 def test_a_source_starts_at_a_time(broker: str, topic: Name, client: Client) -> None:
