@@ -16,6 +16,10 @@ from streams.errors import LogChanged, StreamError
 from streams.event import Headers, TopicPartition
 from streams.fingerprint import fingerprint
 
+HEADER_BYTES = 16 * 1024
+"""Of the headers that travel beside a message: the first that fit are sent, others are left out."""
+_BESIDE = 10  # bytes of a message that a header takes beside its name and value
+
 
 class KafkaSink:
     """Writes forecasts to one partition of a topic, idempotently and acknowledged by all replicas.
@@ -24,6 +28,7 @@ class KafkaSink:
     cursor, to be asked after a flush, is the offset behind the last of them. What was sent cannot be taken
     back: `rewind` reads what stands behind the cursor, and a message that is written again and equals one of
     those, key and value, is not sent again. So a run that is repeated from a snapshot leaves no repeats.
+    Of a message's headers those that fit into `HEADER_BYTES` are sent.
 
     transactional: messages wait until `flush`, which writes them in one transaction: a reader of committed
     messages sees all of them or none. Opening such a sink fences off an earlier one with the same
@@ -101,10 +106,16 @@ class KafkaSink:
             return reader.ends([self._where], REQUEST)[self._where]
 
     def write(self, key: str, value: Mapping[str, Any], headers: Headers = ()) -> None:
-        """Append one message; `key` becomes the record's key. TypeError where the value cannot be encoded."""
+        """Append one message; `key` becomes the record's key. TypeError where the value cannot be encoded.
+
+        headers: those that fit into `HEADER_BYTES` are sent, so that those of an event cannot make its answer
+        too large.
+        """
         name, raw = key.encode(), self._encode(value)
         if self._there and self._stands(name, raw):
             return
+        if headers:
+            headers = fitting(headers)
         if self._waiting is None:
             self._unsettled = raw
             self._writer.send(name, raw, headers)
@@ -232,6 +243,21 @@ class KafkaSink:
                 self.flush()
             finally:
                 self._writer.close()
+
+
+def fitting(headers: Headers) -> Headers:
+    """The first headers that fit into `HEADER_BYTES` together; one that does not is left out.
+
+    >>> [name for name, _ in fitting((("trace", b"1"), ("large", bytes(HEADER_BYTES)), ("source", b"2")))]
+    ['trace', 'source']
+    """
+    room, found = HEADER_BYTES, []
+    for name, value in headers:
+        size = len(name.encode()) + len(value) + _BESIDE
+        if size <= room:
+            room -= size
+            found.append((name, value))
+    return tuple(found)
 
 
 def _digest(key: bytes, raw: bytes) -> bytes:

@@ -80,6 +80,11 @@ def test_large_keys_and_headers_count_too() -> None:
     assert letter.size == 7
 
 
+def test_many_empty_headers_do_not_make_a_dead_letter_too_large() -> None:
+    record = Record(Position("e", 0, 0), Malformed(raw=b"{", error=""), b"{", None, (("", b""),) * 300_000)
+    assert len(encode_json(Refusal(record, "r", 1.0).message())) < 1_000_000
+
+
 @pytest.mark.parametrize(
     "raw", [b"", b"{}", b"[1]", b'{"topic":"a","partition":0,"offset":1,"time":0,"reason":""']
 )

@@ -320,6 +320,24 @@ def test_headers_keys_and_empty_messages_come_as_they_were_sent(
     assert found[1].item.error.startswith("empty message")
 
 
+def test_of_headers_that_would_make_an_answer_too_large_those_that_fit_are_sent(
+    broker: str, topic: Name, client: Client
+) -> None:
+    name = topic("answers")
+    ensure_topics(broker, {name: 1})
+    sink = KafkaSink(broker, name, client=client)
+    sink.write("a", {"id": "a"}, (("trace", b"1"), ("large", bytes(1_048_000)), ("source", b"2")))
+    sink.write("b", {"id": "b"}, (("", b""),) * 500_000)
+    sink.close()
+    source = KafkaSource(broker, name, start="beginning", bounded=True, client=client)
+    found: list[Any] = []
+    while not source.exhausted:
+        found += source.poll(10, 1.0)
+    source.close()
+    assert found[0].headers == (("trace", b"1"), ("source", b"2"))
+    assert 1000 < len(found[1].headers) < 2000
+
+
 def test_the_ends_that_a_source_tells_are_never_before_what_it_has_read(
     broker: str, topic: Name, client: Client
 ) -> None:

@@ -27,6 +27,7 @@ from streams.event import Event, Headers, Label, Malformed, Position, Record
 KEPT_BYTES = 64 * 1024
 """Of a refused record; as JSON at most six times as much, so that a broker's usual 1 MiB takes the message."""
 KEPT_REASON = 4096  # characters
+_BESIDE = 32  # bytes that a header takes at most beside its name and value
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -129,7 +130,7 @@ def record_bytes(record: Record) -> bytes:
 
 def _kept(record: Record) -> dict[str, Any]:
     raw, key, headers = record_bytes(record), record.key, record.headers
-    beside = len(key or b"") + sum(len(name.encode()) + len(value) for name, value in headers)
+    beside = len(key or b"") + sum(len(name.encode()) + len(value) + _BESIDE for name, value in headers)
     if len(raw) + beside <= KEPT_BYTES:
         found = _text("record", raw)
     else:
