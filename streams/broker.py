@@ -17,6 +17,7 @@ from streams.errors import (
     StreamError,
     UnknownStream,
 )
+from streams.header_names import read_any_header_name
 
 if TYPE_CHECKING:
     from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
@@ -76,6 +77,7 @@ def connect_consumer(bootstrap: str, *, timeout: float = CONNECT, options: Optio
     """
     from kafka import KafkaConsumer
 
+    read_any_header_name()
     with _connecting(bootstrap):
         return KafkaConsumer(
             **{"bootstrap_timeout_ms": int(1000 * timeout)} | options_of(KafkaConsumer, options),

@@ -6,6 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Collection, Mapping
+from operator import methodcaller
 from typing import Any
 
 from streams.broker import refused, unknown_topic
@@ -19,6 +20,9 @@ from streams.librdkafka import translated
 _AHEAD = 20_000  # messages that are fetched ahead, by librdkafka and of a partition that is held
 _END, _BEGINNING = -1, -2  # what librdkafka takes for times
 _log = logging.getLogger(__name__)
+# For a name that is not UTF-8 the client returns a list with holes and sets an error, which only a call from C is
+# sure to raise: a call that Python has specialised would hand on the list, and reading it end the process.
+_headers = methodcaller("headers")
 
 
 class ConfluentReader:
@@ -166,7 +170,12 @@ class ConfluentReader:
             if error is not None:
                 self._trouble(partition, message.offset(), error)
                 continue
-            offset, headers = message.offset(), message.headers()
+            offset = message.offset()
+            try:
+                headers = _headers(message)
+            except (SystemError, UnicodeDecodeError):
+                headers = None
+                _log.warning("%s %s: read without its headers, a name is not UTF-8", partition, offset)
             row = (
                 partition,
                 offset,

@@ -15,6 +15,7 @@ from streams.errors import BrokerConfigError, Fenced, LogChanged, PositionLost, 
 from streams.event import Event, Label, Malformed, TopicPartition
 from streams.kafka import KafkaSink, KafkaSource
 from streams.librdkafka import translated
+from streams.raw import RawBroker
 
 pytestmark = pytest.mark.kafka
 Name = Callable[[str], str]
@@ -336,6 +337,47 @@ def test_of_headers_that_would_make_an_answer_too_large_those_that_fit_are_sent(
     source.close()
     assert found[0].headers == (("trace", b"1"), ("source", b"2"))
     assert 1000 < len(found[1].headers) < 2000
+
+
+class NotText(str):
+    """The name of a header as a producer that knows no UTF-8 writes it."""
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return b"\xff" + super().encode()
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_a_header_whose_name_is_not_utf_8_keeps_no_message_from_being_read(
+    broker: str, topic: Name, client: Client, compression: str | None
+) -> None:
+    from kafka import KafkaProducer
+
+    name, other = topic("events"), topic("other")
+    ensure_topics(broker, {name: 1, other: 1})
+    producer = KafkaProducer(bootstrap_servers=broker, linger_ms=200, compression_type=compression)
+    headers = {"b": [("trace", b"1"), (NotText("h"), b"\xfe")], "d": [(NotText("h"), b"")]}
+    for _ in range(100):  # until Python calls by its short ways
+        producer.send(other, b"", headers=[("source", b"s")], partition=0)
+    for key, _, raw in rows(*"abcde"):
+        producer.send(name, raw, key.encode(), headers.get(key, [("source", b"s")]), 0)
+    producer.close()
+    assert len(keys_of(broker, other, client)) == 100
+    source = KafkaSource(broker, name, start="beginning", bounded=True, client=client)
+    found: list[Any] = []
+    while not source.exhausted:
+        found += source.poll(2, 1.0)
+    assert [(record.key, record.position.offset) for record in found] == [
+        (key.encode(), offset) for offset, key in enumerate("abcde")
+    ]
+    assert [record.raw for record in found] == [raw for _, _, raw in rows(*"abcde")]
+    assert [found[i].headers for i in (0, 2, 4)] == [(("source", b"s"),)] * 3
+    assert found[1].headers == ((("trace", b"1"), ("\ufffdh", b"\xfe")) if client == "kafka-python" else ())
+    source.seek({TopicPartition(name, 0): 1})
+    assert source.fingerprints({TopicPartition(name, 0): 1})[TopicPartition(name, 0)] is not None
+    source.close()
+    log = RawBroker(broker)
+    assert [raw.key for _, raw in log.read(name, 0, 1, 2)] == [b"b", b"c"]
+    log.close()
 
 
 def test_the_ends_that_a_source_tells_are_never_before_what_it_has_read(
