@@ -138,6 +138,7 @@ class KafkaSource:
 
         Nothing comes while no broker answers. Raises BrokerUnavailable where that lasts longer than `patience`,
         PositionLost where the broker no longer holds the next record, LogChanged where the log is another one.
+        After an error of a decoder (RegistryUnavailable) the same records come again.
         """
         if self.exhausted:
             return []
@@ -151,7 +152,11 @@ class KafkaSource:
             if isinstance(error, LogChanged):
                 raise
             raise self._lost(f"({error})") from error
-        found = self._records(rows)
+        try:
+            found = self._records(rows)
+        except BaseException:
+            self._set = None  # what was fetched comes again
+            raise
         for partition, at in self._reader.passed().items():
             self._next[partition] = min(at, self._ends[partition]) if self._bounded else at
         now = self._clock.monotonic()

@@ -10,8 +10,15 @@ import pytest
 
 from streams.broker import KafkaLog, ensure_topics
 from streams.clients import Client, check_client, open_writer
-from streams.codecs import encode_event
-from streams.errors import BrokerConfigError, Fenced, LogChanged, PositionLost, UnknownStream
+from streams.codecs import decode, encode_event
+from streams.errors import (
+    BrokerConfigError,
+    Fenced,
+    LogChanged,
+    PositionLost,
+    RegistryUnavailable,
+    UnknownStream,
+)
 from streams.event import Event, Label, Malformed, TopicPartition
 from streams.kafka import KafkaSink, KafkaSource
 from streams.librdkafka import translated
@@ -337,6 +344,39 @@ def test_of_headers_that_would_make_an_answer_too_large_those_that_fit_are_sent(
     source.close()
     assert found[0].headers == (("trace", b"1"), ("source", b"2"))
     assert 1000 < len(found[1].headers) < 2000
+
+
+def test_records_that_a_registry_was_away_for_come_again(broker: str, topic: Name, client: Client) -> None:
+    names = [topic("events"), topic("labels")]
+    ensure_topics(broker, dict.fromkeys(names, 1))
+    for name in names:
+        append(broker, name, *(f"{name}-{number}" for number in range(20)))
+    asked = 0
+
+    def read(raw: bytes, key: bytes | None, time: float | None) -> Event | Label | Malformed:
+        nonlocal asked
+        asked += 1
+        if asked in (5, 6, 30):
+            raise RegistryUnavailable("away")
+        return decode(raw)
+
+    decoders = dict.fromkeys(names, read)
+    source = KafkaSource(
+        broker, names, start="beginning", bounded=True, client=client, decoders=decoders, refresh=60.0
+    )
+    found: list[tuple[str, int]] = []
+    refused = 0
+    while not source.exhausted:
+        before = source.positions()
+        try:
+            found += [(record.position.topic, record.position.offset) for record in source.poll(7, 1.0)]
+        except RegistryUnavailable:
+            refused += 1
+            assert source.positions() == before
+    source.close()
+    assert refused == 3
+    for name in names:
+        assert [offset for there, offset in found if there == name] == list(range(20))
 
 
 class NotText(str):
