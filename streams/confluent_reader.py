@@ -165,11 +165,11 @@ class ConfluentReader:
         rows: list[Row] = []
         at, known, held = self._at, self._known, self._held
         for message in messages:
-            partition = known[message.topic(), message.partition()]
             error = message.error()
-            if error is not None:
-                self._trouble(partition, message.offset(), error)
+            if error is not None:  # one of the whole client has no partition
+                self._trouble(known.get((message.topic(), message.partition())), message.offset(), error)
                 continue
+            partition = known[message.topic(), message.partition()]
             offset = message.offset()
             try:
                 headers = _headers(message)
@@ -196,11 +196,13 @@ class ConfluentReader:
                 self._paused |= long
         return rows
 
-    def _trouble(self, partition: TopicPartition, offset: int, error: Any) -> None:
-        """What a partition says in place of a message."""
+    def _trouble(self, partition: TopicPartition | None, offset: int, error: Any) -> None:
+        """What a partition, or the client (None), says in place of a message."""
         from confluent_kafka import KafkaError
 
         if error.code() == KafkaError._PARTITION_EOF:  # it steps over what is no message
+            if partition is None:
+                return
             where = self._ended if partition in self._aside else self._at
             where[partition] = max(where.get(partition, 0), offset)
         elif error.code() == KafkaError._LOG_TRUNCATION:

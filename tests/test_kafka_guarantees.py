@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -17,6 +17,7 @@ from streams.errors import (
     LogChanged,
     PositionLost,
     RegistryUnavailable,
+    StreamError,
     UnknownStream,
 )
 from streams.event import Event, Label, Malformed, TopicPartition
@@ -487,6 +488,55 @@ def test_settings_are_translated_for_librdkafka_and_those_without_a_counterpart_
 def test_settings_that_librdkafka_refuses_are_no_absent_broker(broker: str) -> None:
     with pytest.raises(BrokerConfigError, match="confluent-kafka cannot use these settings"):
         KafkaSource(broker, "e", start="end", client="confluent", options={"fetch_max_bytes": -5})
+
+
+class Failure:
+    """What librdkafka delivers where it has an error of no partition."""
+
+    def __init__(self, code: int) -> None:
+        self._code = code
+
+    def topic(self) -> None:
+        return None
+
+    def partition(self) -> int:
+        return -1
+
+    def offset(self) -> int:
+        return -1001
+
+    def error(self) -> Any:
+        from confluent_kafka import KafkaError
+
+        return KafkaError(self._code)
+
+
+def test_an_error_of_no_partition_is_told_as_what_it_is(
+    broker: str, topic: Name, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from confluent_kafka import KafkaError
+
+    name = topic("events")
+    ensure_topics(broker, {name: 1})
+    append(broker, name, "a")
+    source = KafkaSource(broker, name, start="beginning", client="confluent")
+    reader: Any = source._reader
+    consumer = reader._consumer
+
+    class Failing:
+        codes: ClassVar = [KafkaError._ALL_BROKERS_DOWN, KafkaError.GROUP_AUTHORIZATION_FAILED]
+
+        def consume(self, count: int, timeout: float) -> list[Any]:
+            return [Failure(self.codes.pop(0))] if self.codes else consumer.consume(count, timeout)
+
+        def __getattr__(self, asked: str) -> Any:
+            return getattr(consumer, asked)
+
+    monkeypatch.setattr(reader, "_consumer", Failing())
+    with pytest.raises(StreamError, match=r"refused.*GROUP_AUTHORIZATION_FAILED"):
+        source.poll(10, 1.0)
+    assert ids(source, 1) == ["a"]
+    source.close()
 
 
 def test_a_client_that_is_not_installed_is_told_with_what_installs_it(
