@@ -134,11 +134,13 @@ def ensure_topics(
     timeout: float = CONNECT,
     options: Options = None,
     at_least: bool = False,
+    settings: Mapping[str, str] | None = None,
 ) -> None:
     """Create the topics that are not there yet; topic → number of partitions; options: kafka-python's settings.
 
-    at_least: one that is there may have more. Raises BrokerUnavailable, BrokerConfigError for settings that
-    cannot be used, and StreamError where a topic is there with another number of partitions.
+    at_least: one that is there may have more. settings: of the topics that are made, by Kafka's names.
+    Raises BrokerUnavailable, BrokerConfigError for settings that cannot be used, and StreamError where a topic is
+    there with another number of partitions.
     """
     from kafka.errors import KafkaError, TopicAlreadyExistsError
 
@@ -150,9 +152,9 @@ def ensure_topics(
         there = set(admin.list_topics())
         for topic, count in topics.items():
             if topic not in there:
-                wanted = {topic: {"num_partitions": count, "replication_factor": -1}}
+                made = {"num_partitions": count, "replication_factor": -1, "configs": dict(settings or {})}
                 with suppress(TopicAlreadyExistsError):  # another process was faster: it is checked below
-                    admin.create_topics(wanted, wait_for_metadata=True)
+                    admin.create_topics({topic: made}, wait_for_metadata=True)
         for found in admin.describe_topics(list(topics)) if topics else ():  # none would mean all
             topic, count = found["name"], len(found["partitions"])
             if count < topics[topic] or (count > topics[topic] and not at_least):

@@ -20,6 +20,9 @@ from streams.errors import StreamError
 from streams.event import Headers
 from streams.log import EmbeddedLog
 
+KEPT = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+"""A topic's settings by which nothing in it expires."""
+
 
 class Raw(NamedTuple):
     """A message: bytes (None: a broker's empty one), key, headers, and when the log took it, in seconds."""
@@ -51,7 +54,7 @@ class RawLog(Protocol):
         """Append messages in order; durable when it returns."""
 
     def make(self, topic: str) -> None:
-        """Make a topic of one partition, where it is not there."""
+        """Make a topic of one partition that keeps everything for ever, where it is not there."""
 
     def close(self) -> None:
         """Release what is held; closing twice is allowed."""
@@ -167,8 +170,8 @@ class RawBroker:
             ) from error
 
     def make(self, topic: str) -> None:
-        """Make a topic of one partition, where it is not there."""
-        ensure_topics(self._bootstrap, {topic: 1}, options=self._options)
+        """Make a topic of one partition that keeps everything for ever, where it is not there."""
+        ensure_topics(self._bootstrap, {topic: 1}, options=self._options, settings=KEPT)
 
     def close(self) -> None:
         """Release both connections."""

@@ -269,3 +269,26 @@ def test_a_retried_event_is_answered_at_its_new_position_and_a_label_finds_it(tm
     assert json.loads(last.value)["offset"] == 5
     assert log.read("e", 0, 5, 1)[0].value == encode_event(events[3])
     log.close()
+
+
+@pytest.mark.kafka
+def test_what_was_sent_again_is_remembered_in_a_topic_that_keeps_everything(
+    broker: str, topic: Callable[[str], str]
+) -> None:
+    from kafka import KafkaAdminClient
+    from kafka.admin import ConfigResource, ConfigResourceType
+
+    orders, dead = topic("orders"), topic("dead")
+    ensure_topics(broker, {orders: 2, dead: 1})
+    with closing(RawBroker(broker)) as log:
+        for number in (0, 1):
+            log.append(orders, number, [message(i, number, "broker") for i in range(len(BAD))])
+        bury(log, orders, dead)
+        assert len(Retry(log, dead)(Chosen()).sent) == 10
+    name = f"{dead}.retried"
+    admin = KafkaAdminClient(bootstrap_servers=broker)
+    found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)], config_filter="all")
+    admin.close()
+    (settings,) = [kind[name] for kind in found.values()]
+    assert settings["retention.ms"]["value"] == "-1"
+    assert settings["cleanup.policy"]["value"] == "delete"
