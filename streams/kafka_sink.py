@@ -18,6 +18,7 @@ from streams.fingerprint import fingerprint
 
 HEADER_BYTES = 16 * 1024
 """Of the headers that travel beside a message: the first that fit are sent, others are left out."""
+_MORE = 1_000  # messages that are compared beyond as many as stood behind the cursor
 _BESIDE = 10  # bytes of a message that a header takes beside its name and value
 
 
@@ -74,6 +75,7 @@ class KafkaSink:
         self._timeout, self._options, self._encode, self._buffer = timeout, options, encode, buffer
         self._waiting: list[tuple[bytes, bytes, Headers]] | None = [] if transactional else None
         self._there: dict[bytes, deque[int]] = {}  # digest → offsets of what stands behind the cursor
+        self._compared = 0  # messages that are still compared with it
         self.notes: list[str] = []  # what a rewind found that is no error and ought to be known
         self._open = True
         self._behind = self._end()
@@ -125,7 +127,14 @@ class KafkaSink:
                 self.flush()
 
     def _stands(self, key: bytes, raw: bytes) -> bool:
-        """Whether an equal message stands behind the cursor; it counts once."""
+        """Whether an equal message stands behind the cursor; it counts once.
+
+        A run that is repeated writes first what it wrote before: what is left after that many is another's.
+        """
+        self._compared -= 1
+        if self._compared < 0:
+            self._there.clear()
+            return False
         digest = _digest(key, raw)
         offsets = self._there.get(digest)
         if not offsets:
@@ -190,7 +199,8 @@ class KafkaSink:
             end = reader.ends([self._where], REQUEST)[self._where]
             if not 0 <= offset <= end:
                 raise self._changed(offset, f"it ends at {end}: it was cut back or made anew")
-            if offset < begin:
+            gone = max(0, begin - offset)
+            if gone:
                 self.notes.append(
                     f"topic {self._topic!r} partition {self._partition} at {self._bootstrap} no longer holds "
                     f"what stood at {offset} to {begin - 1}, behind the cursor: it has expired or was cut, and "
@@ -200,7 +210,9 @@ class KafkaSink:
             before = max(begin, offset - 1) if last is not None else offset
             self._there = self._read(reader, before, offset, end, last)
         self._behind, self._last = offset, last
-        return sum(map(len, self._there.values()))
+        stands = sum(map(len, self._there.values()))
+        self._compared = gone + stands + _MORE
+        return stands
 
     def _changed(self, offset: int, why: str) -> LogChanged:
         return LogChanged(

@@ -248,6 +248,31 @@ def test_a_cursor_whose_messages_have_all_expired_is_gone_on_from(
     assert keys_of(broker, name, client) == ["d"]
 
 
+def test_a_message_of_another_writer_behind_the_cursor_is_not_compared_with_for_ever(
+    broker: str, topic: Name
+) -> None:
+    name = topic("answers")
+    ensure_topics(broker, {name: 1})
+    sink, foreign = KafkaSink(broker, name), KafkaSink(broker, name)
+    cursor = sink.cursor()
+    for key in "abcd":
+        sink.write(key, {"id": key})
+    sink.flush()
+    foreign.write("x", {"id": "x"})
+    foreign.close()
+    assert sink.rewind(cursor) == 5
+    for key in "abcd":
+        sink.write(key, {"id": key})
+    assert sink._there  # the other writer's
+    for number in range(1_001):
+        sink.write(str(number), {"id": str(number)})
+    assert sink._there
+    sink.write("x", {"id": "x"})
+    assert not sink._there
+    sink.close()
+    assert keys_of(broker, name, "kafka-python") == [*"abcdx", *map(str, range(1_001)), "x"]
+
+
 def test_a_source_starts_at_a_time(broker: str, topic: Name, client: Client) -> None:
     name = topic("events")
     ensure_topics(broker, {name: 2})
