@@ -6,7 +6,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from hypothesis import settings
@@ -33,6 +33,16 @@ def topic() -> Callable[[str], str]:
     """Topic names that no other test uses: topic("events") → "events-1f0c…"."""
     suffix = uuid.uuid4().hex[:12]
     return lambda name: f"{name}-{suffix}"
+
+
+@pytest.fixture
+def admin(broker: str) -> Iterator[Any]:
+    """kafka-python's admin client."""
+    from kafka import KafkaAdminClient
+
+    found = KafkaAdminClient(bootstrap_servers=broker)
+    yield found
+    found.close()
 
 
 @pytest.fixture(params=get_args(Client))
