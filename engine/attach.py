@@ -54,6 +54,7 @@ def attach(config: Config, view: View, *, past_refused: bool = False) -> bool:
         stop = stack.enter_context(StopSignals())
         stack.enter_context(contextlib.closing(view))
         journal = stack.enter_context(contextlib.closing(open_journal(config)))
+        journal.prepare(config.outputs, _count_shards(config, journal))
         told = Told(view)
         observer = Several(told, stack.enter_context(open_observer(config)))
         membership = open_membership(config)
@@ -76,6 +77,11 @@ def _opener(
     return lambda shard: open_loop(
         config, journal, shard, observer, membership.commit, past_refused=past_refused
     )
+
+
+def _count_shards(config: Config, journal: Journal) -> int:
+    """How many partitions the outputs need: one each, or as many as there are events' partitions."""
+    return journal.partitions(config.source.events) if config.source.shards == "partition" else 1
 
 
 def spare_the_collector() -> None:

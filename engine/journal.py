@@ -40,6 +40,9 @@ class Journal(Protocol):
     def prepare(self, topics: Sequence[str], partitions: int = 1) -> None:
         """Make these topics where they are not there, with so many partitions or more."""
 
+    def partitions(self, topic: str) -> int:
+        """How many partitions a topic has; UnknownStream where it does not exist."""
+
     def source(self, topics: Sequence[str], reading: Reading) -> BoundedSource:
         """Records of these topics."""
 
@@ -67,6 +70,17 @@ class EmbeddedJournal:
 
     def prepare(self, topics: Sequence[str], partitions: int = 1) -> None:
         """Nothing: a topic is there once it is written to."""
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions a topic has, up to the last that holds records; UnknownStream for none."""
+        from streams.errors import UnknownStream
+
+        numbers = [number for name, number in self._log.end_offsets() if name == topic]
+        if not numbers:
+            raise UnknownStream(
+                f"{topic!r} is no topic of {self._log.path}; there are: {', '.join(self.topics()) or 'none'}"
+            )
+        return max(numbers) + 1
 
     def source(self, topics: Sequence[str], reading: Reading) -> BoundedSource:
         """Records of these topics, of all their partitions."""

@@ -1,0 +1,22 @@
+"""Where streams stand, as a run asks of it."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from engine.journal import EmbeddedJournal
+from streams.errors import UnknownStream
+from streams.log import EmbeddedLog
+
+
+def test_an_embedded_log_tells_how_many_partitions_a_topic_has(tmp_path: Path) -> None:
+    with EmbeddedLog(tmp_path / "l.sqlite") as log:
+        log.append("orders", 2, "", 0.0, b"{}")
+        log.append("paid", 0, "", 0.0, b"{}")
+    with contextlib.closing(EmbeddedJournal(tmp_path / "l.sqlite")) as journal:
+        assert (journal.partitions("orders"), journal.partitions("paid")) == (3, 1)
+        with pytest.raises(UnknownStream, match=r"'order' is no topic of .+; there are: orders, paid"):
+            journal.partitions("order")
