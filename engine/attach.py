@@ -54,7 +54,7 @@ def attach(config: Config, view: View, *, past_refused: bool = False) -> bool:
         stop = stack.enter_context(StopSignals())
         stack.enter_context(contextlib.closing(view))
         journal = stack.enter_context(contextlib.closing(open_journal(config)))
-        journal.prepare(config.outputs, _count_shards(config, journal))
+        _prepare(config, journal)
         told = Told(view)
         observer = Several(told, stack.enter_context(open_observer(config)))
         membership = open_membership(config)
@@ -79,9 +79,16 @@ def _opener(
     )
 
 
-def _count_shards(config: Config, journal: Journal) -> int:
-    """How many partitions the outputs need: one each, or as many as there are events' partitions."""
-    return journal.partitions(config.source.events) if config.source.shards == "partition" else 1
+def _prepare(config: Config, journal: Journal) -> None:
+    """The output topics are there: with a partition each, or with the events' number of them."""
+    from engine import first_start
+
+    if config.source.shards == "all":
+        journal.prepare(config.outputs)
+        return
+    count = journal.partitions(config.source.events)
+    journal.prepare(config.outputs, count)
+    first_start.remember(config.snapshots.folder, count)
 
 
 def spare_the_collector() -> None:
@@ -189,13 +196,18 @@ def open_loop(
 ) -> Loop:
     """All parts of a shard joined, nothing read yet."""
     from engine.deadletters.limits import Limits
+    from engine.first_start import came_since
     from engine.run import Loop
     from engine.switch import Switch
 
     store = open_store(config, shard)
-    _check_start(config, store)
-    model = open_shard(config)
     partition = int(shard) if config.source.shards == "partition" else None
+    first = not store.ls()
+    if partition is not None and first and came_since(store.folder, partition):
+        first = False  # what it holds was written while the run was there: from its beginning
+    elif first:
+        _check_start(config, store)
+    model = open_shard(config)
     journal.prepare(config.outputs, (partition or 0) + 1)
     transactional = config.forecasts.transactional
     sinks = {
@@ -210,7 +222,7 @@ def open_loop(
         answers = LiveAnswers(answers)
     return Loop(
         model,
-        open_source(config, journal, model, partition, first=not store.ls()),
+        open_source(config, journal, model, partition, first=first),
         answers,
         store,
         dead=sinks.get("dead"),
