@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -220,9 +218,10 @@ def open_loop(
         from streams.history_then_live import LiveAnswers
 
         answers = LiveAnswers(answers)
-    return Loop(
+    source = open_source(config, journal, model, partition, first=first)
+    loop = Loop(
         model,
-        open_source(config, journal, model, partition, first=first),
+        source,
         answers,
         store,
         dead=sinks.get("dead"),
@@ -237,6 +236,8 @@ def open_loop(
         observer=observer,
         on_durable=on_durable,
     )
+    loop.notes += getattr(source, "notes", ())
+    return loop
 
 
 def _check_start(config: Config, store: CheckpointStore) -> None:
@@ -302,15 +303,15 @@ def open_source(
     )
     if not isinstance(config.start, Path):
         return MergedSource(journal.source(config.topics, reading), live=live)
-    from streams.history_then_live import OVERLAP, HistoryThenLive, Known, WithoutKnown
+    from engine.past import after
+    from streams.history_then_live import HistoryThenLive, Known, WithoutKnown
     from streams.replay import ListSource
 
-    past = open_past(config, config.start)
-    known = Known(past)
-    if first and math.isfinite(known.end):
-        reading = replace(reading, start=known.end - OVERLAP)
+    known, notes = Known(open_past(config, config.start)), list[str]()
+    if first:
+        reading, notes = after(known, journal, config.source.events, config.topics, reading)
     topics = WithoutKnown(journal.source(config.topics, reading), known)
-    return HistoryThenLive(MergedSource(ListSource(past)), MergedSource(topics, live=live))
+    return HistoryThenLive(MergedSource(ListSource(known.past)), MergedSource(topics, live=live), notes)
 
 
 def open_past(config: Config, file: Path) -> dict[TopicPartition, Items]:

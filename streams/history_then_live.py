@@ -9,10 +9,11 @@ from __future__ import annotations
 from array import array
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from streams.codecs import encode_json
 from streams.event import Event, Headers, Label, Malformed, Record, TopicPartition
 from streams.history import PREFIX
 from streams.merge import BoundedSource, MergedSource
@@ -23,51 +24,103 @@ OVERLAP = 3600.0
 """Seconds before history's end at which live begins, unless it is said otherwise."""
 
 _PAGE = 4096
+_SUPPORT = 32  # rows, or one in a hundred if that is more, whose times are near the end or later
+
+
+class Row(NamedTuple):
+    """A row of history: its topic and number there, the id and time in seconds that it names."""
+
+    topic: str
+    number: int
+    id: str
+    time: float
 
 
 class Known:
     """Which events history holds, by id, and when it ends; read from it when it is first asked for.
 
-    past: history's partitions, as `open_history` gives them.
+    past: history's partitions, as `open_history` gives them. max_jump: seconds that may lie between its last
+    rows, where what is before them spans no more: one row far in the future does not move its end.
+
+    >>> rows = [Event(id=str(i), time=float(i), features={}) for i in range(9)]
+    >>> known = Known({TopicPartition("history:orders", 0): [*rows, Event(id="x", time=4e9, features={})]})
+    >>> known.begin, known.end, known.latest.id, known.rows
+    (0.0, 8.0, 'x', 10)
     """
 
-    def __init__(self, past: Mapping[TopicPartition, Items]) -> None:
-        self._past = dict(past)
+    def __init__(self, past: Mapping[TopicPartition, Items], *, max_jump: float = OVERLAP) -> None:
+        self.past = dict(past)
+        self._max_jump = max_jump
         self._ids: np.ndarray[Any, np.dtype[np.int64]] | None = None
-        self._end = -np.inf
+        self._begin, self._end = np.inf, -np.inf
+        self._latest: Row | None = None
+        self._fingerprint = ""
 
-    def _items(self) -> Iterator[Event | Label | Malformed]:
-        for items in self._past.values():
+    @property
+    def rows(self) -> int:
+        """How many rows history has."""
+        return sum(map(len, self.past.values()))
+
+    def _items(self) -> Iterator[tuple[TopicPartition, int, Event | Label | Malformed]]:
+        for partition, items in sorted(self.past.items()):
             for start in range(0, len(items), _PAGE):
-                yield from items[start : min(start + _PAGE, len(items))]
+                for row, item in enumerate(items[start : min(start + _PAGE, len(items))], start):
+                    yield partition, row, item
 
-    def _look(self) -> None:
-        ids = array("q")
-        for item in self._items():
+    def _look(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Read it, unless that was done; returns the hashes of all ids, sorted."""
+        if self._ids is not None:
+            return self._ids
+        ids, times, digest = array("q"), array("d"), blake2b(digest_size=16)
+        for partition, row, item in self._items():
+            text = item.raw if isinstance(item, Malformed) else encode_json(item)
+            digest.update(b"%d " % len(text) + text)
             if isinstance(item, Malformed):
                 continue
-            self._end = max(self._end, item.time)
+            times.append(item.time)
+            if self._latest is None or item.time > self._latest.time:
+                self._latest = Row(partition.topic, row, item.id, item.time)
             if isinstance(item, Event):
                 ids.append(_hash(item.id))
+        self._fingerprint = digest.hexdigest()
+        if times:
+            ordered = np.sort(np.array(times))
+            self._begin, self._end = float(ordered[0]), _supported_end(ordered, self._max_jump)
         self._ids = np.sort(np.array(ids, np.int64))
+        return self._ids
+
+    @property
+    def begin(self) -> float:
+        """The earliest event time in history, in seconds; inf where it holds nothing."""
+        self._look()
+        return float(self._begin)
 
     @property
     def end(self) -> float:
-        """The latest event time in history, in seconds; −inf where it holds nothing."""
-        if self._ids is None:
-            self._look()
+        """The latest event time in history that many rows support, in seconds; −inf where it holds nothing."""
+        self._look()
         return float(self._end)
+
+    @property
+    def latest(self) -> Row | None:
+        """The row with the latest event time of all, supported or not."""
+        self._look()
+        return self._latest
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all rows, 32 hexadecimal digits: another one where any of them was changed."""
+        self._look()
+        return self._fingerprint
 
     def __contains__(self, event: Event) -> bool:
         """Whether history held this event."""
-        if self._ids is None:
-            self._look()
-        assert self._ids is not None
-        if event.time > self._end:
+        ids = self._look()
+        if self._latest is None or event.time > self._latest.time:
             return False
         wanted = _hash(event.id)
-        at = int(np.searchsorted(self._ids, wanted))
-        return at < len(self._ids) and int(self._ids[at]) == wanted
+        at = int(np.searchsorted(ids, wanted))
+        return at < len(ids) and int(ids[at]) == wanted
 
 
 class WithoutKnown:
@@ -139,7 +192,8 @@ class WithoutKnown:
 class HistoryThenLive:
     """History to its end, by event time, and then what is live.
 
-    history: bounded, its topics all beginning with PREFIX. live: the topics, through WithoutKnown.
+    history: bounded, its topics all beginning with PREFIX. live: the topics, through WithoutKnown. notes: what
+    is worth saying about where live begins.
 
     >>> from streams.replay import ListSource
     >>> past = [Event(id=str(i), time=float(i), features={}) for i in range(3)]
@@ -151,8 +205,8 @@ class HistoryThenLive:
     ['0', '1', '2', '3', '4']
     """
 
-    def __init__(self, history: MergedSource, live: MergedSource) -> None:
-        self._history, self._live = history, live
+    def __init__(self, history: MergedSource, live: MergedSource, notes: Sequence[str] = ()) -> None:
+        self._history, self._live, self.notes = history, live, list(notes)
 
     @property
     def exhausted(self) -> bool:
@@ -246,6 +300,15 @@ def _split(
     """History's partitions, and the others."""
     past = {p: offset for p, offset in offsets.items() if p[0].startswith(PREFIX)}
     return past, {p: offset for p, offset in offsets.items() if p not in past}
+
+
+def _supported_end(times: np.ndarray[Any, np.dtype[np.float64]], max_jump: float) -> float:
+    """The latest of ascending times to which no gap leads that is wider than all before it and than max_jump."""
+    later = min(len(times) // 2, max(_SUPPORT, len(times) // 100))
+    middle = len(times) - 1 - later
+    jump = max(max_jump, float(times[middle] - times[later // 2]))
+    wide = np.flatnonzero(np.diff(times[middle:]) > jump)
+    return float(times[middle + wide[0]] if len(wide) else times[-1])
 
 
 def _hash(id: str) -> int:
