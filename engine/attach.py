@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from engine.shard import Shard
     from engine.terminal import View
     from streams.event import TopicPartition
+    from streams.history_then_live import Known
     from streams.join_limits import JoinLimits
     from streams.membership import Changes, Membership
     from streams.protocols import Decode, Sink
@@ -193,6 +194,7 @@ def open_loop(
     past_refused: bool = False,
 ) -> Loop:
     """All parts of a shard joined, nothing read yet."""
+    from engine import past
     from engine.deadletters.limits import Limits
     from engine.first_start import came_since
     from engine.run import Loop
@@ -205,6 +207,8 @@ def open_loop(
         first = False  # what it holds was written while the run was there: from its beginning
     elif first:
         _check_start(config, store)
+    known = open_known(config)
+    past.check(known, store)
     model = open_shard(config)
     journal.prepare(config.outputs, (partition or 0) + 1)
     transactional = config.forecasts.transactional
@@ -218,7 +222,7 @@ def open_loop(
         from streams.history_then_live import LiveAnswers
 
         answers = LiveAnswers(answers)
-    source = open_source(config, journal, model, partition, first=first)
+    source = open_source(config, journal, model, partition, first=first, known=known)
     loop = Loop(
         model,
         source,
@@ -229,7 +233,7 @@ def open_loop(
         limits=Limits(**config.dead.model_dump(exclude={"topic"})),
         past_refused=past_refused,
         switch=Switch(store.folder, store.shard, always=config.learning.frozen),
-        config=identity_of(config),
+        config=identity_of(config) | ({} if known is None else {past.HISTORY: past.identity(known)}),
         every_records=config.snapshots.every_records,
         every_seconds=config.snapshots.every_seconds,
         batch=config.source.batch,
@@ -284,12 +288,19 @@ def open_limits(config: Config) -> JoinLimits:
 
 
 def open_source(
-    config: Config, journal: Journal, shard: Shard, partition: int | None = None, *, first: bool = True
+    config: Config,
+    journal: Journal,
+    shard: Shard,
+    partition: int | None = None,
+    *,
+    first: bool = True,
+    known: Known | None = None,
 ) -> Ordered:
     """The topics to read, merged by event time, behind a file of history where the run begins with one.
 
     partition: this one of each topic alone. first: begin where the configuration says; a later run goes to the
-    positions of its snapshot, and reads a partition that this does not know from its beginning.
+    positions of its snapshot, and reads a partition that this does not know from its beginning. known: history,
+    where it was opened already.
     """
     from engine.journal import Reading
     from streams.merge import MergedSource
@@ -301,17 +312,25 @@ def open_source(
         decoders={topic: shard.timers.decoding(open_decoder(config, topic)) for topic in config.topics},
         partitions=None if partition is None else [partition],
     )
-    if not isinstance(config.start, Path):
+    known = known or open_known(config)
+    if known is None:
         return MergedSource(journal.source(config.topics, reading), live=live)
     from engine.past import after
-    from streams.history_then_live import HistoryThenLive, Known, WithoutKnown
+    from streams.history_then_live import HistoryThenLive, WithoutKnown
     from streams.replay import ListSource
 
-    known, notes = Known(open_past(config, config.start)), list[str]()
+    notes = list[str]()
     if first:
         reading, notes = after(known, journal, config.source.events, config.topics, reading)
     topics = WithoutKnown(journal.source(config.topics, reading), known)
     return HistoryThenLive(MergedSource(ListSource(known.past)), MergedSource(topics, live=live), notes)
+
+
+def open_known(config: Config) -> Known | None:
+    """The file of history that a run begins with; None where it begins with none."""
+    from streams.history_then_live import Known
+
+    return Known(open_past(config, config.start)) if isinstance(config.start, Path) else None
 
 
 def open_past(config: Config, file: Path) -> dict[TopicPartition, Items]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine.attach import AttachError, open_journal, open_source
+from engine.attach import AttachError, open_journal, open_loop, open_source
 from engine.config.config import Config
 from streams.codecs import encode_event, encode_label
 from streams.event import Event, Label
@@ -115,3 +115,45 @@ def test_it_is_told_where_nothing_comes_after_history(log: Path) -> None:
         read = items(source)
     assert "holds nothing from an hour before history ends (2001-09-09T01:46:42Z)" in note
     assert len([item for item in read if isinstance(item, Event)]) == 3
+
+
+# -- the same file -------------------------------------------------------------------------------------------
+
+
+def resume(config: Config) -> None:
+    """Open a run, go to its latest snapshot or begin it, and keep one."""
+    with contextlib.closing(open_journal(config)) as journal:
+        loop = open_loop(config, journal)
+        try:
+            loop.resume()
+            loop.snapshot()
+        finally:
+            loop.abandon()
+
+
+def test_a_run_goes_on_with_the_same_history_only(log: Path) -> None:
+    file = history(log.parent, 150)
+    resume(configured(log, file))
+    resume(configured(log, file))
+    for start in (None, "beginning"):
+        with pytest.raises(AttachError, match=r"begun with .*history:past, 150 rows.*--from names none"):
+            resume(configured(log, start))
+    renamed = file.rename(log.parent / "old.jsonl")
+    with pytest.raises(AttachError, match=r"history:past, 150 rows\), and --from names another, history:old"):
+        resume(configured(log, renamed))
+    resume(configured(log, renamed.rename(file)))
+
+
+def test_history_that_has_changed_is_refused(log: Path) -> None:
+    resume(configured(log, history(log.parent, 150)))
+    with pytest.raises(AttachError, match=r"150 rows\), and the file has changed since: it holds 151 rows"):
+        resume(configured(log, history(log.parent, 151)))
+    with pytest.raises(AttachError, match="it holds as many, but others"):
+        resume(configured(log, history(log.parent, 150, {7: 7.5 * HOUR})))
+    resume(configured(log, history(log.parent, 150)))
+
+
+def test_history_is_not_put_in_front_of_a_run_that_was_begun_without(log: Path) -> None:
+    resume(configured(log, "beginning"))
+    with pytest.raises(AttachError, match="begun without a file of history"):
+        resume(configured(log, history(log.parent, 150)))
