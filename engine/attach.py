@@ -50,19 +50,15 @@ def attach(config: Config, view: View, *, past_refused: bool = False) -> bool:
     with contextlib.ExitStack() as stack:
         if config.source.shards == "all":
             _check_start(config, open_store(config))
-        stop = stack.enter_context(StopSignals())
         stack.enter_context(contextlib.closing(view))
         journal = stack.enter_context(contextlib.closing(open_journal(config)))
         _prepare(config, journal)
         told = Told(view)
         observer = Several(told, stack.enter_context(open_observer(config)))
-        membership = open_membership(config)
-        try:
-            warmup()
-        except BaseException:
-            membership.close()
-            raise
+        warmup()  # a signal ends it at once: nothing is taken over yet
         spare_the_collector()
+        stop = stack.enter_context(StopSignals())
+        membership = open_membership(config)
         owner = membership if config.source.group is None else Observed(membership, observer)
         fleet = Fleet(owner, _opener(config, journal, membership, observer, past_refused))
         finished = fleet.run(stop)
