@@ -138,9 +138,9 @@ def ensure_topics(
 ) -> None:
     """Create the topics that are not there yet; topic → number of partitions; options: kafka-python's settings.
 
-    at_least: one that is there may have more. settings: of the topics that are made, by Kafka's names.
-    Raises BrokerUnavailable, BrokerConfigError for settings that cannot be used, and StreamError where a topic is
-    there with another number of partitions.
+    at_least: one that is there may have more, and is given more where it has fewer. settings: of the topics that
+    are made, by Kafka's names. Raises BrokerUnavailable, BrokerConfigError for settings that cannot be used, and
+    StreamError where a topic is there with another number of partitions.
     """
     from kafka.errors import KafkaError, TopicAlreadyExistsError
 
@@ -157,7 +157,9 @@ def ensure_topics(
                     admin.create_topics({topic: made}, wait_for_metadata=True)
         for found in admin.describe_topics(list(topics)) if topics else ():  # none would mean all
             topic, count = found["name"], len(found["partitions"])
-            if count < topics[topic] or (count > topics[topic] and not at_least):
+            if count < topics[topic] and at_least:
+                admin.create_partitions({topic: topics[topic]})
+            elif count < topics[topic] or (count > topics[topic] and not at_least):
                 raise StreamError(
                     f"topic {topic!r} at {bootstrap} has {count} partitions, expected {topics[topic]}; "
                     "use another name, or ask for the number it has"
