@@ -147,13 +147,13 @@ class KafkaSource:
             return []
         try:
             rows = self._reader.fetch(max_records, timeout)
+            found = self._records(rows)
         except PositionLost as error:
+            self._set = None
             self._check(REQUEST)  # says it in full
             if isinstance(error, LogChanged):
                 raise
             raise self._lost(f"({error})") from error
-        try:
-            found = self._records(rows)
         except BaseException:
             self._set = None  # what was fetched comes again
             raise

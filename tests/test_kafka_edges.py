@@ -220,13 +220,16 @@ def test_an_error_of_no_partition_is_told_as_what_it_is(
         codes: ClassVar = [KafkaError._ALL_BROKERS_DOWN, KafkaError.GROUP_AUTHORIZATION_FAILED]
 
         def consume(self, count: int, timeout: float) -> list[Any]:
-            return [Failure(self.codes.pop(0))] if self.codes else consumer.consume(count, timeout)
+            found = consumer.consume(count, timeout)
+            return [*found, Failure(self.codes.pop(0))] if self.codes and found else found
 
         def __getattr__(self, asked: str) -> Any:
             return getattr(consumer, asked)
 
     monkeypatch.setattr(reader, "_consumer", Failing())
+    assert ids(source, 1) == ["a"]  # no broker for a while is no error
+    append(broker, name, "b", "c")
     with pytest.raises(StreamError, match=r"refused.*GROUP_AUTHORIZATION_FAILED"):
-        source.poll(10, 1.0)
-    assert ids(source, 1) == ["a"]
+        ids(source, 1)
+    assert ids(source, 2) == ["b", "c"]  # also what came with the error
     source.close()
