@@ -170,6 +170,8 @@ class Loop:
                 if sink is not None and snapshot.meta[name] is not None:
                     sink.rewind(snapshot.meta[name])
                 unknown = unknown or (sink is not None and snapshot.meta[name] is None)
+            for sink in self._sinks():  # where answers had expired behind a cursor
+                self.notes += getattr(sink, "notes", [])
             self.finished = snapshot.meta["finished"]
             self._stop_where_too_many_were_refused()
         self._tell_resumed(snapshot, again)
