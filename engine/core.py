@@ -252,9 +252,17 @@ class Core:
         out = np.full(self.sizes.key_cells, -1, np.int64)
         out[:1] = 0  # what all events share
         for i, value in enumerate(values):
-            if value is not None and not (isinstance(value, tuple) and None in value):
+            if not _missing(value):
                 out[1 + i] = row_of(self.key_rows, (i, value), admit=admit)
         return out
+
+    def known_keys(self, values: tuple[Hashable, ...]) -> I64 | None:
+        """The rows of an event's key values; None where one of them has no row yet."""
+        rows = self._key_rows(values, admit=False)
+        for i, value in enumerate(values):
+            if rows[1 + i] < 0 and not _missing(value):
+                return None
+        return rows
 
     def _category_rows(self, categories: Mapping[Hashable, str], *, admit: bool) -> I64:
         return self.fields.rows(categories, admit=admit) if categories else self._nothing
@@ -356,6 +364,10 @@ class Core:
         core.state = state.unflatten(arrays)
         core._prepare()
         return core
+
+
+def _missing(value: Hashable) -> bool:
+    return value is None or (isinstance(value, tuple) and None in value)
 
 
 def _key_part(x: Mapping[Hashable, Any], name: Hashable) -> Hashable:

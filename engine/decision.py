@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -46,6 +47,7 @@ class Decision(msgspec.Struct, frozen=True):
         return message
 
 
+@lru_cache(maxsize=4096, typed=True)  # True is not 1
 def label_text(label: Any) -> str:
     """A label as a JSON key: text as it is, everything else as JSON writes it (1 → "1", True → "true")."""
     return label if isinstance(label, str) else msgspec.json.encode(label).decode()

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from river import base
 
 from engine import arrays
+from engine.chunk import Chunk
 from engine.core import Core
 from engine.encoders.fields import LARGEST, as_float
 from engine.explain import expert_weights, explain
@@ -102,6 +103,17 @@ class _Face:
                 kept.id = id
             self._last = None
             self._core.learn(kept, target, weight)
+
+    def chunk(self, size: int = 64) -> Chunk:
+        """Room for labelled events that are forecast and learned in one call, as one after the other.
+
+        Not for use by several threads: it takes no lock.
+        """
+        return Chunk(self._core, self._checked_all_of, size)
+
+    def _checked_all_of(self, y: Any, w: float, id: Any, time: Any) -> Any:
+        _checked_weight(w), _checked_id(id), _checked_time(time)
+        return self._checked(y)
 
     def _again(self, x: Features, time: float | None) -> Forecast | None:
         """The forecast just made for this very event, if nothing has changed since."""

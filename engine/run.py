@@ -1,10 +1,10 @@
 """The loop that joins streams and learner: poll, forecast, answer, learn when the label comes, snapshot.
 
     source.poll → the order in which records are taken, made durable
-                → shard.step → Decision → sink.write
+                → shard.take → Decision → sink.write
     every N records or T seconds: one snapshot of everything, positions included
 
-`Shard.step` is deterministic and does no input or output; `Loop` holds the source, the sinks and the store.
+`Shard.take` is deterministic and does no input or output; `Loop` holds the source, the sinks and the store.
 """
 
 from __future__ import annotations
@@ -19,18 +19,16 @@ from engine.checkpoint.writer import SnapshotWriter
 from engine.config.identity import check_identity
 from engine.crashpoints import crash_point
 from engine.deadletters.limits import Limits, RefusedLately
-from engine.decision import Decision
 from engine.evaluate.latency import Latency
 from engine.observe import Observer, Resumed, Saved, Silent
 from engine.observe.timers import Timers
 from engine.order import Entry, Mark, Offsets, Order, Stage, same_place
-from engine.shard import Shard
+from engine.shard import TOGETHER, Shard
 from engine.taken import Taken, listed, offsets
 from streams.clock import SystemClock
-from streams.event import Headers, Record, TopicPartition
+from streams.event import Record, TopicPartition
 from streams.protocols import Clock, Sink, Source
 
-_TOGETHER = 64  # records whose answers are written one after the other
 _NONE: Mapping[str, Any] = {
     "positions": [],
     "last": [],
@@ -309,7 +307,7 @@ class Loop:
         """Through the shard, few together: up to where a snapshot is due or learning is frozen or thawed."""
         while records:
             self._come_to_marks()
-            some = records[: 1 if self._marks else min(_TOGETHER, self.every_records - self._unsaved)]
+            some = records[: 1 if self._marks else min(TOGETHER, self.every_records - self._unsaved)]
             count = self._step(some, stop)
             refused = bool(self.shard.refused)
             self._bury()
@@ -328,28 +326,36 @@ class Loop:
         Answers are written at the end: the code that writes is then in the processor's cache.
         """
         assert self._taken is not None
-        clock, step, add, refused = self.clock.monotonic, self.shard.step, self._taken.add, self.shard.refused
-        answers: list[tuple[Decision, Headers]] = []
-        took: list[float] = []
-        count, now = 0, clock()
+        shard, clock, add = self.shard, self.clock.monotonic, self._taken.add
+        answers, refused = shard.answers, shard.refused
+        count, spent, now = 0, 0.0, clock()
+        answered, took = 0, list[tuple[float, int]]()
         for record in records:
             if refused or stop():
                 break
             crash_point("run.before_step")
-            decision = step(record)
+            shard.take(record)
             crash_point("run.stepped")
             add(record)
             count += 1
             self.records += 1
             before, now = now, clock()
-            if decision is not None:
-                answers.append((decision, record.headers))
-                took.append(now - before)
+            more = len(answers) - answered
+            if more or shard.gathered:
+                spent += now - before
+            if more:
+                took.append((spent / more, more))
+                answered, spent = len(answers), 0.0
+        if shard.gathered:
+            shard.finish()
+            more = len(answers) - answered
+            took.append(((spent + clock() - now) / more, more))
         for decision, headers in answers:
             self.sink.write(decision.id, decision.message(), headers)
         self._again -= len(answers)
-        for seconds in took:
-            self.latency.add(seconds)
+        answers.clear()
+        for seconds, n in took:
+            self.latency.add(seconds, n)
         return count
 
     def _too_many_refused(self) -> bool:

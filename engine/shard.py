@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
@@ -21,11 +21,13 @@ from engine.decision import Decision
 from engine.evaluate.metrics import PrequentialMetrics
 from engine.observe.timers import Timers
 from engine.witness import Witness
-from streams.event import Event, Label, Malformed, Position, Record
+from streams.event import Event, Headers, Label, Malformed, Position, Record
 from streams.join import PendingForecasts
 from streams.label_report import Placed
 from streams.pacing import LabelPacer
 
+TOGETHER = 64
+"""Events that are learned in one call, and records whose answers are written one after the other."""
 REFUSED = (TypeError, ValueError, OverflowError)
 """What a learner raises for an event or a label that it cannot take; it has then changed nothing."""
 
@@ -61,6 +63,33 @@ class Learner(Protocol):
         """How the experts are weighed now."""
 
 
+class Answer(NamedTuple):
+    """A decision, and the headers of the event it is for."""
+
+    decision: Decision
+    headers: Headers
+
+
+class Together(Protocol):
+    """Events with their labels that a learner forecasts and learns in one call, as one after the other."""
+
+    def add(
+        self, x: Mapping[Any, Any], y: Any, w: float = 1.0, *, id: Any = None, time: float | None = None
+    ) -> bool:
+        """Take an event; False where it must go alone, after these, and nothing has changed."""
+
+    def learn(self) -> Sequence[Any]:
+        """Forecast and learn them; for each `answer` and `version`."""
+
+
+@runtime_checkable
+class Chunked(Protocol):
+    """A learner that can take events together; one that cannot is given them one by one."""
+
+    def chunk(self, size: int = ...) -> Together:
+        """Room for so many events."""
+
+
 class Counts(msgspec.Struct):
     """Records so far: events and labels read, events answered, labels learned, malformed and refused ones.
 
@@ -87,7 +116,8 @@ class Shard:
     model: the learner. metrics: scores what was answered, when its label comes. pending: forecasts that wait.
     witness: remembers experts' weights and a few decisions for the report; None for none. pacer: how many
     labels may be learned per interval of event time, the rest wait for their turn; None for no limit.
-    refused: records that could not be used, with the reason, until the loop takes them away. refusals: how
+    answers, refused: what was answered, and records that could not be used, with the reason, until the loop takes
+    them away. refusals: how
     many there were for each reason, and the first. timers: how long forecasts and learning take, and how late
     labels come; nothing depends on them.
     """
@@ -111,43 +141,113 @@ class Shard:
         self.timers = Timers()
         self.frozen = False
         self._present: Record
+        self.answers: list[Answer] = []
+        self._gathered: list[tuple[Event, Record, float]] = []
+        self._prepare()
+
+    def _prepare(self) -> None:
+        self._chunk = self.model.chunk(TOGETHER) if isinstance(self.model, Chunked) else None
 
     def step(self, record: Record) -> Decision | None:
-        """Take one record: an event is answered, a label is learned; the unusable goes to `refused`."""
+        """Take one record alone: an event is answered, a label is learned; the unusable goes to `refused`."""
+        before = len(self.answers)
+        self.take(record)
+        self.finish()
+        return self.answers.pop().decision if len(self.answers) > before else None
+
+    def take(self, record: Record) -> None:
+        """Take one record; `answers` and `refused` gain what becomes of it, some answers not before `finish`.
+
+        Events that carry their labels are gathered, and forecast and learned in one call, each before the next,
+        once enough have come or another record needs the model.
+        """
         self._present = record
         item = record.item
         if isinstance(item, Malformed):
             self.counts.malformed += 1
             self._bury(record.position, item, item.error)
-            return None
+            return
         self.pending.advance(item.time)
         if self.pending.queued:
+            self.finish()
             self._catch_up()
         if isinstance(item, Event):
-            return self._event(record.position, item)
-        self.counts.labels += 1
-        self._label(Placed(item, record.position), item)
-        return None
+            self._event(record, item)
+        else:
+            self.finish()
+            self.counts.labels += 1
+            self._label(Placed(item, record.position), item)
 
-    def _event(self, position: Position, event: Event) -> Decision | None:
+    @property
+    def gathered(self) -> int:
+        """How many events wait for `finish`."""
+        return len(self._gathered)
+
+    def finish(self) -> None:
+        """Answer and learn what was gathered."""
+        if not self._gathered:
+            return
+        assert self._chunk is not None
+        crash_point("shard.before_learn")
+        began = self.timers.together.begin()
+        said = self._chunk.learn()
+        self.timers.together.end(began, len(said))
+        crash_point("shard.learned")
+        for (event, record, time), (answer, version) in zip(self._gathered, said, strict=True):
+            self.timers.delayed(event.time - time)
+            self.metrics.defer(event.label, answer, event.weight, event.time)
+            self._answer(Decision(event.id, event.time, answer, version, record.position), record)
+        self.counts.learned += len(said)
+        self._gathered = []
+
+    def _answer(self, decision: Decision, record: Record) -> None:
+        self.counts.answered += 1
+        self.answers.append(Answer(decision, record.headers))
+
+    def _event(self, record: Record, event: Event) -> None:
         self.counts.events += 1
+        repeated = self.pending.repeats(event.id)  # it was answered, and it happened once
+        if not repeated and self._gather(record, event):
+            return
+        self.finish()
         own = None
         if event.label is not None:
             label = Label(id=event.id, time=event.time, label=event.label, weight=event.weight)
-            own = Placed(label, position)
-        if self.pending.repeats(event.id):  # it was answered, and it happened once
+            own = Placed(label, record.position)
+        if repeated:
             if own is not None:
                 self._label(own, event)
-            return None
+            return
         try:
             forecast = self._forecast(event)
         except REFUSED as error:
-            self._refuse(position, event, error)
-            return None
+            self._refuse(record.position, event, error)
+            return
         said = self._said(forecast)
-        self.counts.answered += 1
         self._await(forecast, said, event, own)
-        return Decision(event.id, event.time, said, forecast.version, position)
+        self._answer(Decision(event.id, event.time, said, forecast.version, record.position), record)
+
+    def _gather(self, record: Record, event: Event) -> bool:
+        """Keep an event that is learned with its own label for `finish`; False where it must go alone."""
+        chunk, pending = self._chunk, self.pending
+        if (
+            chunk is None
+            or event.label is None
+            or self.frozen
+            or self.pacer is not None
+            or self.witness is not None
+        ):
+            return False
+        if pending.holds(event.id):
+            return False
+        time = min(event.time, pending.now)
+        if len(self._gathered) == TOGETHER:
+            self.finish()
+        if not chunk.add(event.features, event.label, event.weight, id=event.id, time=time):
+            return False
+        pending.complete(event)
+        self._gathered.append((event, record, time))
+        return True
 
     def _forecast(self, event: Event) -> Any:
         """A clock that has gone wrong must not age all that was learned: event time is the earlier of two."""
@@ -303,6 +403,7 @@ class Shard:
     def restore(self, arrays: Mapping[str, np.ndarray[Any, Any]], meta: Mapping[str, Any]) -> None:
         """Go back to what `state` returned; the learner is made anew from it."""
         self.model = type(self.model).from_state(_under(arrays, "learner/"), meta["learner"])  # type: ignore[attr-defined]
+        self._prepare()
         waiting = self.model.unpack(_under(arrays, "pending/"), meta["pending"])
         self.pending.restore(_under(arrays, "join/"), meta["join"], waiting)
         if self.pacer is not None:

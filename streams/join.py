@@ -146,6 +146,10 @@ class PendingForecasts(Generic[P]):
         self.counts.duplicate_events += found
         return found
 
+    def holds(self, id: str) -> bool:
+        """Whether a label is held back for the event of this id."""
+        return id in self._held
+
     def early(self, id: str) -> Placed | None:
         """The label that was held back for this event, if any; it is held no longer."""
         found = self._held.pop(id, None)
@@ -234,11 +238,19 @@ class PendingForecasts(Generic[P]):
         self._answered.add(label.id, self.now)
         self._settle(label, self._encoded(event) if self.learns_corrections else b"")
 
+    def complete(self, event: Event) -> None:
+        """This new event brought its own label, which is learned."""
+        self._answered.add(event.id, self.now)
+        self._note(event.id, event.label, self._encoded(event) if self.learns_corrections else b"")
+
     def _settle(self, label: Label, event: bytes) -> None:
+        self._note(label.id, label.label, event)
+
+    def _note(self, id: str, label: LabelValue | None, event: bytes) -> None:
         self.counts.matched += 1
-        self._fates.add(label.id, self.now, label.label)
+        self._fates.add(id, self.now, label)
         if event:
-            self._events.add(label.id, event)
+            self._events.add(id, event)
             self._shed()
 
     def refuse(self, label: Label, position: Position | None = None, reason: str | None = None) -> None:

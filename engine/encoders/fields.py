@@ -205,10 +205,16 @@ class Fields:
         seen[""] += 1
         if "=" + value not in seen and len(seen) > MAX_ROWS:
             return False
-        n = seen["=" + value] = seen.get("=" + value, 0) + 1
+        seen["=" + value] = seen.get("=" + value, 0) + 1
+        return self._earns_slot(field, value, seen)
+
+    def _earns_slot(self, field: Hashable, value: str, seen: Mapping[str, int], more: int = 0) -> bool:
+        """Whether a value that was counted, and will be so many times `more`, has a slot from then on."""
+        n, total = seen.get("=" + value, 0) + more, seen.get("", 0) + more
+        if n < OFTEN or n * COMMON < total:
+            return False
         slots = self.one_hot.get(field, ())
-        room = len(slots) < ONE_HOT and self.size < self.max_features
-        return n >= OFTEN and n * COMMON >= seen[""] and room and value not in slots
+        return len(slots) < ONE_HOT and self.size < self.max_features and value not in slots
 
     def _add(self, slot: Slot) -> None:
         self.slots[slot] = self.size
@@ -232,6 +238,20 @@ class Fields:
             if at is not None:
                 out[at] = max(out[at], row_of(self.category_rows, (field, value), admit=admit))
         return out
+
+    def known_rows(self, categories: Mapping[Hashable, str]) -> NDArray[np.int64] | None:
+        """The same where `admit` would change counts alone; None where it would make a place, row or slot."""
+        for field, value in categories.items():
+            if field not in self.category_fields:
+                if len(self.category_fields) < self.max_categories:
+                    return None
+            elif self._earns_slot(field, value, self.counts.get(field, {}), 1):
+                return None
+        rows = self.rows(categories, admit=False)
+        return rows if all(self._has_row(field, value) for field, value in categories.items()) else None
+
+    def _has_row(self, field: Hashable, value: str) -> bool:
+        return len(self.category_rows) >= MAX_ROWS or (field, value) in self.category_rows
 
     def columns(self, width: int) -> NDArray[np.int64] | None:
         """Slots of the integer names 0 … width − 1, or None while one of them has no slot."""

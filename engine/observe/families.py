@@ -93,9 +93,15 @@ FAMILIES: tuple[Family, ...] = (
         bounds=_PARTS,
     ),
     Family(
+        "everlearn_together_seconds",
+        "histogram",
+        "Forecasting and learning one event of several that carry their labels and go together, in equal shares.",
+        bounds=_PARTS,
+    ),
+    Family(
         "everlearn_answer_seconds",
         "histogram",
-        "From taking an event to its answer, learning its own label included.",
+        "From taking an event to its answer, learning its own label included; of several together, a share.",
         bounds=_PARTS,
     ),
     Family(

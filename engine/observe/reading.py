@@ -216,6 +216,7 @@ def _histograms(loop: Watched) -> dict[str, Values]:
         "decode": timers.decode.latency,
         "forecast": timers.forecast.latency,
         "learn": timers.learn.latency,
+        "together": timers.together.latency,
         "flush": timers.flush.latency,
         "journal": timers.journal.latency,
         "answer": loop.latency,

@@ -43,14 +43,16 @@ class Timer:
         self._left = self._every
         return self._now() or 1
 
-    def end(self, began: int) -> None:
-        """The call that began then has ended."""
+    def end(self, began: int, events: int = 1) -> None:
+        """The call that began then has ended; of several events each took its share of it."""
         if began:
-            self.latency.add((self._now() - began) * 1e-9, self._every)
+            self.latency.add((self._now() - began) * 1e-9 / events, self._every * events)
 
 
 class Timers:
     """Of one loop: decode, forecast and learn (one call in `SAMPLED`), flush of the sinks, journal of the order.
+
+    together: forecasting and learning events that carry their labels.
 
     >>> timers = Timers()
     >>> began = timers.flush.begin()
@@ -63,6 +65,7 @@ class Timers:
         self.decode = Timer(SAMPLED, now)
         self.forecast = Timer(SAMPLED, now)
         self.learn = Timer(SAMPLED, now)
+        self.together = Timer(1, now)
         self.flush = Timer(1, now)
         self.journal = Timer(1, now)
         self._delay = Latency()
