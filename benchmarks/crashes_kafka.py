@@ -55,7 +55,7 @@ from streams.merge import MergedSource
 from streams.replay import ListSink
 
 PARTITIONS = 2
-PLAIN = ("sink.sent", "sink.before_settle", "sink.settled")
+PLAIN = ("sink.sent", "sink.hurried", "sink.before_settle", "sink.settled")
 TRANSACTIONAL = ("sink.begun", "sink.sent", "sink.before_commit", "sink.committed")
 """Around every step of a sink, beside those of `benchmarks.crashes`."""
 
@@ -114,6 +114,11 @@ class Watched:
         """The writer's."""
         self._writer.send(key, value, headers)
         crash_point("sink.sent")
+
+    def hurry(self) -> None:
+        """The writer's."""
+        self._writer.hurry()
+        crash_point("sink.hurried")
 
     def settle(self) -> int | None:
         """The writer's."""

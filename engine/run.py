@@ -264,8 +264,8 @@ class Loop:
         if records:
             self._take(records, stop)
             self.busy_seconds += self.clock.monotonic() - began
-        if len(records) < self.batch:  # caught up: answers leave at once
-            self._flush()
+        if len(records) < self.batch:  # caught up: answers leave at once, and nothing waits for them
+            self._hurry() if records else self._flush()
         self._snapshot_when_due()
         crash_point("run.batch")
         self._at_work = True
@@ -388,6 +388,12 @@ class Loop:
             self._writer.settle()
         if self._unsaved and self.clock.monotonic() - self._saved_at >= self.every_seconds:
             self._save()
+
+    def _hurry(self) -> None:
+        """Let all answers leave; StaleWriter, and nothing leaves, where another process has the shard."""
+        self._check_owner()
+        for sink in self._sinks():
+            sink.hurry()
 
     def _flush(self) -> None:
         """Make all answers durable; StaleWriter, and nothing leaves, where another process has the shard."""

@@ -70,6 +70,10 @@ class Answers:
         """Ids as hashes and what was said as numbers, each (answers,)."""
         return np.array(self._ids), np.array(self._said)
 
+    def hurry(self) -> None:
+        """The sink's."""
+        self._sink.hurry()
+
     def flush(self) -> None:
         """The sink's."""
         self._sink.flush()

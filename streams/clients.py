@@ -72,6 +72,9 @@ class Writer(Protocol):
     def send(self, key: bytes, value: bytes, headers: Headers) -> None:
         """Begin to send one message; waits only while too many are on their way."""
 
+    def hurry(self) -> None:
+        """Begin now to send what would be held back to go with more; waits for no acknowledgement."""
+
     def settle(self) -> int | None:
         """Wait until everything sent is acknowledged; the offset behind the last, None where it is not told."""
 

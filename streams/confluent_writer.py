@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from streams.broker import DELIVERY, fenced, not_allowed, too_large, unavailable
+from streams.broker import DELIVERY, HURRY, fenced, not_allowed, too_large, unavailable
 from streams.broker_config import options_of
 from streams.clients import Options
 from streams.confluent_client import connecting, first, passing
@@ -138,6 +138,11 @@ class ConfluentWriter:
             while self._open > self._most:
                 if not self._producer.poll(0.1) and time.monotonic() > deadline:
                     raise unavailable(self._bootstrap, f"nothing was acknowledged in {self._patience:.0f} s")
+
+    def hurry(self) -> None:
+        """Have everything sent at once, and do not wait until it has arrived."""
+        with self._telling():
+            self._producer.flush(HURRY)
 
     def settle(self) -> int | None:
         """Wait until everything sent is acknowledged; the offset behind the last."""

@@ -273,6 +273,10 @@ class LiveAnswers:
         if not str(value.get("topic", "")).startswith(PREFIX):
             self._sink.write(key, value, headers)
 
+    def hurry(self) -> None:
+        """The sink's."""
+        self._sink.hurry()
+
     def flush(self) -> None:
         """The sink's."""
         self._sink.flush()

@@ -34,6 +34,10 @@ class LinesSink:
         self._size += len(line)
         self._file.write(line)
 
+    def hurry(self) -> None:
+        """Give what waits to the system; readers see it then."""
+        self._file.flush()
+
     def flush(self) -> None:
         """Wait for the disk."""
         self._file.flush()
@@ -73,6 +77,9 @@ class NoSink:
     def write(self, key: str, value: Mapping[str, Any], headers: Headers = ()) -> None:
         """Count one."""
         self._count += 1
+
+    def hurry(self) -> None:
+        """Nothing waits."""
 
     def flush(self) -> None:
         """Nothing waits."""

@@ -318,6 +318,10 @@ class LogSink:
         if len(self._waiting) >= self._buffer:
             self.flush()
 
+    def hurry(self) -> None:
+        """Write what waits; readers see it then."""
+        self.flush()
+
     def flush(self) -> None:
         """Write what waits and wait for the disk; PositionLost where someone else wrote to the partition."""
         if self._waiting:

@@ -83,6 +83,9 @@ class Sink(Protocol):
         headers: what travels beside it; a sink whose log has no headers leaves them out.
         """
 
+    def hurry(self) -> None:
+        """Let everything written so far leave now; a sink that sends need not wait until it has arrived."""
+
     def flush(self) -> None:
         """Make everything written so far durable."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from streams.broker import (
     DELIVERY,
+    HURRY,
     REQUEST,
     connect_consumer,
     connect_producer,
@@ -213,6 +214,14 @@ class PythonWriter:
     def _taken(self, future: Any, timeout: float) -> None:
         offset = future.get(timeout=timeout).offset
         self._last = int(offset) if offset >= 0 else None
+
+    def hurry(self) -> None:
+        """Have everything sent at once, and do not wait until it has arrived."""
+        from kafka.errors import KafkaTimeoutError
+
+        if self._sent:
+            with suppress(KafkaTimeoutError):
+                self._producer.flush(timeout=HURRY)
 
     def settle(self) -> int | None:
         """Wait until everything sent is acknowledged; the offset behind the last."""

@@ -123,6 +123,9 @@ class ListSink:
         self.messages.append((key, dict(value)))
         self.headers.append(headers)
 
+    def hurry(self) -> None:
+        """Nothing waits."""
+
     def flush(self) -> None:
         """Nothing becomes more durable: this sink is memory."""
 

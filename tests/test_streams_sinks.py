@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -97,6 +98,23 @@ def test_what_was_flushed_can_be_read_in_its_order(case: Case) -> None:
     sink.flush()
     expected = [(key, {"id": key, "p": [0.25, 0.75], "time": 3.0}) for key in "abc"]
     assert case.read() == expected
+
+
+def test_what_is_hurried_can_soon_be_read_without_a_flush(case: Case) -> None:
+    sink = case.open()
+    for keys in ("ab", "c"):
+        write(sink, *keys)
+        sink.hurry()
+    deadline = time.monotonic() + 20.0
+    while [key for key, _ in case.read()] != ["a", "b", "c"]:
+        assert time.monotonic() < deadline
+    sink.hurry()  # nothing waits
+    sink.flush()
+    write(sink, "d")
+    sink.flush()
+    assert [key for key, _ in case.read()] == ["a", "b", "c", "d"]
+    again = case.open()
+    assert again.rewind(sink.cursor()) == 0
 
 
 def test_the_cursor_is_json_and_says_after_a_flush_that_something_was_written(case: Case) -> None:
