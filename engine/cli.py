@@ -145,7 +145,17 @@ def run(
         "--label-history": label_history,
         "--every-seconds": every_seconds,
     }
-    attach(read_config(config, options).config, open_view(), past_refused=past_refused)
+    asked = read_config(config, options).config
+    try:
+        attach(asked, open_view(), past_refused=past_refused)
+    except Exception as error:
+        if "log" not in asked.model_fields_set:
+            raise
+        from engine.observe.logs import Logs
+
+        known = _told(error)
+        Logs(format=asked.log.format, level=asked.log.level).failed(error, known=known)
+        raise SystemExit(2 if known else 1) from None
 
 
 def _of_a_broker(broker: str | None, config: Path | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import sys
 import tempfile
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+_log = logging.getLogger(__name__)
 
 SOURCES = (
     "engine/kernels.py",
@@ -72,11 +75,9 @@ def compiled_before() -> bool:
 
 
 def announce() -> None:
-    """Say on stderr that kernels are about to be compiled, unless they are cached."""
+    """Say, on stderr unless `logging` is set up otherwise, that kernels are about to be compiled, unless they are cached."""
     if not compiled_before():
-        print(
-            "everlearn: compiling its kernels, once; this takes about a minute …", file=sys.stderr, flush=True
-        )
+        _log.warning("everlearn: compiling its kernels, once; this takes about a minute …")
 
 
 def mark_ready() -> None:

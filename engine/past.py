@@ -121,4 +121,4 @@ def _since(
 
 
 def _said(row: Row) -> str:
-    return f"row {row.number} of {row.topic} (id {row.id!r}) with the time {iso(row.time)}"
+    return f"row {row.number} of {row.topic} with the time {iso(row.time)}"

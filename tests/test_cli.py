@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import logging
 import os
 import random
 import signal
@@ -383,3 +384,52 @@ def test_a_run_of_which_most_records_cannot_be_used_stops_and_goes_on_when_told_
     code, _, err = everlearn(*attach_arguments(tmp_path, *more), capsys=capsys)
     assert code == 0, err
     assert len(read(tmp_path, "orders.dead")) == 509
+
+
+def _with_log(folder: Path, form: str) -> list[str]:
+    file = folder / "run.toml"
+    file.write_text(f'[log]\nformat = "{form}"\n')
+    return attach_arguments(folder, "--config", str(file), "--bounded")
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_the_error_that_a_run_ends_with_is_its_last_line_and_holds_nothing_of_a_record(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    arguments = _with_log(tmp_path, form)
+    code, _, err = everlearn(*arguments, capsys=capsys)
+    assert code == 2
+    [line] = err.splitlines()
+    assert "--from is not given" in line
+    assert "failed" in line
+    with EmbeddedLog(tmp_path / "log.sqlite") as log:
+        bad = [(str(i), 0.0, b'{"id":"a","time":1,"features":{"Rosebud":[]}}') for i in range(509)]
+        log.append_many("orders", 0, bad)
+        log.append("paid", 0, "a", 1.0, encode_label(Label(id="a", time=1.0, label=True)))
+    code, _, err = everlearn(*arguments, "--from", "beginning", capsys=capsys)
+    assert code == 2
+    lines = err.splitlines()
+    assert "501 of the last 1,000 records were refused" in lines[-1]
+    assert "--past-refused" in lines[-1]
+    assert "Rosebud" not in err
+    if form == "json":
+        last = [json.loads(line) for line in lines][-1]
+        assert (last["event"], last["level"], last["shard"]) == ("failed", "error", None)
+
+
+def test_an_error_that_nobody_foresaw_is_a_line_with_the_place_and_exit_code_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: Any, **more: Any) -> bool:
+        logging.getLogger("engine.fleet").warning("shard %s is another's", 0)
+        raise KeyError("Rosebud")
+
+    monkeypatch.setattr("engine.fleet.Fleet.run", broken)
+    write_log(tmp_path / "log.sqlite", n=2)
+    code, _, err = everlearn(*_with_log(tmp_path, "json"), "--from", "beginning", capsys=capsys)
+    assert code == 1
+    note, last = (json.loads(line) for line in err.splitlines())
+    assert (note["event"], note["level"], note["note"]) == ("note", "warning", "shard 0 is another's")
+    assert (last["event"], last["reason"]) == ("failed", "KeyError: …")
+    assert last["trace"][-1].endswith("in broken")
+    assert "Rosebud" not in err

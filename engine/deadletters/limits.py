@@ -9,7 +9,19 @@ from typing import Any
 
 
 class TooManyRefused(Exception):
-    """More records were refused than the limits allow; the text says which, how many and how to go on."""
+    """More records were refused than the limits allow; the text says which, how many and how to go on.
+
+    without_values: the text without the reasons, which may repeat what was in a record.
+    """
+
+    def __init__(self, excess: str, reasons: str) -> None:
+        rest = (
+            "Everything up to here is saved. See them with `everlearn dlq ls`, repair what writes them or the "
+            "settings that read them; then start again with --past-refused, which counts anew, or with a higher "
+            "limit in [dead]"
+        )
+        super().__init__(f"{excess}: {reasons}. {rest}")
+        self.without_values = f"{excess}. {rest}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,11 +94,7 @@ class RefusedLately:
             return
         kinds = Counter(kind for _, kind in self._last).most_common(3)
         reasons = "; ".join(f"{count:,} × {told(kind)}" for kind, count in kinds)
-        raise TooManyRefused(
-            f"{excess}: {reasons}. Everything up to here is saved. See them with `everlearn dlq ls`, repair "
-            "what writes them or the settings that read them; then start again with --past-refused, which counts "
-            "anew, or with a higher limit in [dead]"
-        )
+        raise TooManyRefused(excess, reasons)
 
     def state(self) -> dict[str, Any]:
         """What changes, ready for JSON."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
+import traceback
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
 
@@ -166,6 +167,25 @@ class Logs:
     def listening(self, url: str) -> None:
         """Where metrics are shown."""
         self._emit("info", "listening", None, None, None, None, None, url=url)
+
+    def failed(self, error: Exception, *, known: bool = True) -> None:
+        """The last line of a run that ends with an error; known: its text says by itself what to do.
+
+        Of another error the kind is shown, the words before the first value, and where it happened.
+        """
+        if known:
+            reason = " ".join(str(getattr(error, "without_values", error)).split())
+            more: dict[str, Any] = {}
+        else:
+            said = wording(str(error))
+            reason = f"{type(error).__name__}: {said}" if said else type(error).__name__
+            frames = traceback.extract_tb(error.__traceback__)
+            more = {"trace": [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]}
+        self._emit("error", "failed", None, None, None, None, None, reason=reason, **more)
+
+    def said(self, level: str, note: str) -> None:
+        """What a part of the process has to say that is of no shard."""
+        self._emit(level, "note", None, None, None, None, None, note=note)
 
     def _line(self, level: str, event: str, loop: Watched, **more: Any) -> None:
         topic, partition, offset = self._at.get(loop.name) or _standing(loop)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from engine.observe import Observer, Several
 
 if TYPE_CHECKING:
+    from engine.observe.logs import Logs
     from streams.protocols import Clock
+
+_LOGGERS = ("engine", "streams", "kafka")
 
 
 @contextmanager
@@ -39,18 +43,45 @@ def observing(
     metrics = Metrics(lag_every=5.0 if lag else None, clock=clock)
     health = Health(within=within, clock=clock)
     observers: list[Observer] = [metrics, health]
-    logs = None
-    if format is not None:
-        from engine.observe.logs import Logs
+    with ExitStack() as stack:
+        logs = None
+        if format is not None:
+            from engine.observe.logs import Logs
 
-        logs = Logs(format=format, level=level, stream=stream, clock=clock)
-        observers.append(logs)
-    if port is None:
-        yield Several(*observers)
-        return
-    from engine.observe.server import Server
+            logs = Logs(format=format, level=level, stream=stream, clock=clock)
+            observers.append(logs)
+            stack.enter_context(_passing(logs))
+        if port is not None:
+            from engine.observe.server import Server
 
-    with Server(metrics, health, host=host, port=port) as server:
-        if logs is not None:
-            logs.listening(server.url)
+            server = stack.enter_context(Server(metrics, health, host=host, port=port))
+            if logs is not None:
+                logs.listening(server.url)
         yield Several(*observers)
+
+
+@contextmanager
+def _passing(logs: Logs) -> Iterator[None]:
+    """Warnings that modules give to Python's `logging` come as lines too, instead of as bare text."""
+    handler = _Handler(logs)
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    before = [logger.propagate for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        for logger, propagate in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.propagate = propagate
+
+
+class _Handler(logging.Handler):
+    def __init__(self, logs: Logs) -> None:
+        super().__init__(logging.WARNING)
+        self._logs = logs
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = "warning" if record.levelno < logging.ERROR else "error"
+        self._logs.said(level, " ".join(record.getMessage().split()))
