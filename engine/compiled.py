@@ -75,7 +75,7 @@ def compiled_before() -> bool:
 
 
 def announce() -> None:
-    """Say, on stderr unless `logging` is set up otherwise, that kernels are about to be compiled, unless they are cached."""
+    """Say that kernels are about to be compiled, unless they are cached; on stderr, or where `logging` leads."""
     if not compiled_before():
         _log.warning("everlearn: compiling its kernels, once; this takes about a minute …")
 

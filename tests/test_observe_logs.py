@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from plain_learner import PlainLearner
 from engine.checkpoint import CheckpointStore
 from engine.deadletters.refusal import Refusal
 from engine.evaluate.metrics import PrequentialMetrics
-from engine.observe import Resumed
+from engine.observe import Resumed, Several
 from engine.observe.logs import KEYS, Logs, wording
 from engine.run import Loop
 from engine.shard import Shard
@@ -85,6 +86,24 @@ def test_no_line_holds_anything_of_a_record(format: Any, tmp_path: Path) -> None
     assert text.count("refused") >= 3
     for word in ("Rosebud", "Lane", "4.25"):
         assert word not in text
+
+
+def test_a_line_for_people_says_all_that_the_json_line_says(tmp_path: Path) -> None:
+    """Key by key, after the time, the level and what happened."""
+    written, read = io.StringIO(), io.StringIO()
+    logs = Several(Logs(stream=written), Logs(stream=read, format="console"))
+    assert make_loop(messy(), logs, tmp_path).run()
+    logs.waiting("another member owns the topic")
+    told = read.getvalue().splitlines()
+    assert len(told) == len(lines_of(written)) > 6
+    for line, shown in zip(lines_of(written), told, strict=True):
+        assert shown.split()[0].endswith("Z")
+        assert f"[{line['level']:<9}] {line['event']} " in shown
+        rest = {name: value for name, value in line.items() if name not in ("timestamp", "level", "event")}
+        assert list(rest)[:5] == ["shard", "topic", "partition", "offset", "version"]
+        assert re.findall(r" (\w+)=", shown) == list(rest)
+        for name in ("shard", "topic", "partition", "offset", "version"):
+            assert f" {name}={'–' if line[name] is None else line[name]} " in shown + " "
 
 
 def test_a_run_that_goes_on_says_from_which_snapshot_and_where_it_stands(tmp_path: Path) -> None:

@@ -301,10 +301,10 @@ class MetricsSection(Section):
 
 
 class LogSection(Section):
-    """What the run writes about itself."""
+    """Lines that the run writes about itself to standard error; without this section it writes none."""
 
     format: Literal["console", "json"] = Field(
-        default="console", description="console: for people; json: one object a line"
+        default="console", description="json: one object a line; console: the same keys for people"
     )
     level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="what is left out below it"

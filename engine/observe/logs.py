@@ -63,16 +63,16 @@ class Logs:
         if format not in ("json", "console"):
             raise ValueError(f"format is {format!r}; expected 'json' or 'console'")
         out = stream or sys.stderr
-        last: Any = structlog.processors.JSONRenderer()
+        last: list[Any] = [structlog.processors.JSONRenderer()]
         if format == "console":
-            last = structlog.dev.ConsoleRenderer(colors=out.isatty(), sort_keys=False)
+            last = [_dashed, structlog.dev.ConsoleRenderer(colors=out.isatty(), sort_keys=False)]
         self._write = structlog.wrap_logger(
             structlog.PrintLogger(out),
             processors=[
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
                 _ordered,
-                last,
+                *last,
             ],
             wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
             cache_logger_on_first_use=True,
@@ -210,6 +210,11 @@ class Logs:
 def _ordered(logger: Any, method: str, line: MutableMapping[str, Any]) -> Mapping[str, Any]:
     """What every line has comes first."""
     return {name: line[name] for name in KEYS} | {name: v for name, v in line.items() if name not in KEYS}
+
+
+def _dashed(logger: Any, method: str, line: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """For people: a dash where there is nothing."""
+    return {name: "–" if value is None else value for name, value in line.items()}
 
 
 def wording(reason: str) -> str:
