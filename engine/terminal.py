@@ -11,9 +11,13 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 
+_OF_CLASSES = (("accuracy", "accuracy"), ("AUC", "roc_auc"), ("log loss", "log_loss"))
+_OF_VALUES = (("MAE", "mae"), ("RMSE", "rmse"), ("R²", "r2"))
+
+
 @dataclass(frozen=True)
 class Row:
-    """One learner's figures so far; None where a figure is not known."""
+    """One learner's figures so far; None where a figure is not known. mae, rmse, r2: of a regression."""
 
     title: str
     labels: int
@@ -21,12 +25,27 @@ class Row:
     roc_auc: float | None
     log_loss: float | None
     events_per_second: float | None
+    task: str = "classification"
+    mae: float | None = None
+    rmse: float | None = None
+    r2: float | None = None
 
     @classmethod
     def of(cls, title: str, figures: dict[str, Any], events_per_second: float | None) -> Row:
         """The row of one `PrequentialMetrics.result()`."""
-        accuracy, roc_auc, log_loss = (figures.get(name) for name in ("accuracy", "roc_auc", "log_loss"))
-        return cls(title, int(figures["events"]), accuracy, roc_auc, log_loss, events_per_second)
+        known = {name: figures.get(name) for _, name in (*_OF_CLASSES, *_OF_VALUES)}
+        task = figures.get("task", "classification")
+        return cls(title, int(figures["events"]), events_per_second=events_per_second, task=task, **known)
+
+    @property
+    def measures(self) -> dict[str, float | None]:
+        """What tells how good it is, by the words it has in a table: of classes, or of values.
+
+        >>> Row.of("everlearn", {"events": 9, "task": "regression", "mae": 0.5}, None).measures
+        {'MAE': 0.5, 'RMSE': None, 'R²': None}
+        """
+        names = _OF_VALUES if self.task == "regression" else _OF_CLASSES
+        return {word: getattr(self, name) for word, name in names}
 
 
 @dataclass(frozen=True)
@@ -127,11 +146,9 @@ def line(row: Row, total: int) -> str:
     'everlearn: 500 of 1,000 labels, accuracy 0.8000, AUC 0.7000, log loss 0.4500, – events/s'
     """
     end = f" of {number(total)}" if total else ""
-    return (
-        f"{row.title}: {number(row.labels)}{end} labels, accuracy {number(row.accuracy)}, "
-        f"AUC {number(row.roc_auc)}, log loss {number(row.log_loss)}, "
-        f"{number(row.events_per_second, 0)} events/s"
-    )
+    measures = ", ".join(f"{word} {number(value)}" for word, value in row.measures.items())
+    speed = number(row.events_per_second, 0)
+    return f"{row.title}: {number(row.labels)}{end} labels, {measures}, {speed} events/s"
 
 
 def drawn(progress: Progress) -> RenderableType:
@@ -142,16 +159,15 @@ def drawn(progress: Progress) -> RenderableType:
 
     table = Table(expand=False)
     table.add_column("")
-    for head in ("labels", "accuracy", "AUC", "log loss", "events/s", "done"):
+    measures = [word for row in progress.rows[:1] for word in row.measures]  # all rows are of one task
+    for head in ("labels", *measures, "events/s", "done"):
         table.add_column(head, justify="right")
     for row in progress.rows:
         share = f"{row.labels / progress.total:.0%}" if progress.total else "–"
         table.add_row(
             row.title,
             number(row.labels),
-            number(row.accuracy),
-            number(row.roc_auc),
-            number(row.log_loss),
+            *(number(value) for value in row.measures.values()),
             number(row.events_per_second, 0),
             share,
         )

@@ -6,6 +6,7 @@ from io import StringIO
 
 from rich.console import Console
 
+from engine.evaluate.metrics import PrequentialMetrics
 from engine.terminal import LiveView, PlainView, Progress, Row
 
 FIGURES = {"events": 12_000, "accuracy": 0.78, "roc_auc": 0.7351, "log_loss": 0.49}
@@ -29,6 +30,27 @@ def test_a_terminal_shows_figures_experts_and_drift() -> None:
     for shown in ("one line", "everlearn", "12,000", "0.7351", "8,123", "23%", "River ARF-10", "layers"):
         assert shown in text
     assert "drifts 2, the last at 2013-01-01 06:15" in text
+
+
+def test_a_regression_shows_its_errors_in_the_place_of_accuracy() -> None:
+    metrics = PrequentialMetrics("regression")
+    for y in (1.0, 2.0, 3.0):
+        metrics.update(y, y + 0.25)
+    progress = Progress(rows=[Row.of("everlearn", metrics.result(), None)])
+    table, lines = StringIO(), StringIO()
+    for view in (
+        LiveView(Console(file=table, force_terminal=True, width=100)),
+        PlainView(Console(file=lines)),
+    ):
+        view.show(progress)
+        view.close()
+    for text in (table.getvalue(), lines.getvalue()):
+        assert "MAE" in text
+        assert "0.2500" in text
+        assert "accuracy" not in text
+    assert lines.getvalue().startswith("everlearn: 3 labels, MAE 0.2500, RMSE 0.2500, R² 0.9062, –")
+    empty = Row.of("everlearn", PrequentialMetrics("regression").result(), None)
+    assert set(empty.measures.values()) == {None}
 
 
 def test_a_stream_without_an_end_shows_no_share() -> None:
