@@ -27,7 +27,7 @@ from engine.shard import TOGETHER, Shard
 from engine.taken import Taken, listed, offsets
 from streams.clock import SystemClock
 from streams.event import Record, TopicPartition
-from streams.protocols import Clock, Sink, Source
+from streams.protocols import Clock, Sink, Source, away_of
 
 _NONE: Mapping[str, Any] = {
     "positions": [],
@@ -103,6 +103,7 @@ class Loop:
             )
         self.shard, self.source, self.sink, self.store, self.dead = shard, source, sink, store, dead
         self.report = report
+        self.away = away_of(source)
         self.refused_lately = None if limits is None else RefusedLately(limits)
         self.past_refused = past_refused
         self.switch = switch

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.observe import Resumed, Saved, Silent, Watched
+from engine.observe.absence import Absence
 
 if TYPE_CHECKING:
     from engine.observe import Change
     from engine.terminal import View
     from streams.event import Record
+    from streams.protocols import Clock
 
 SHOW_SECONDS = 1.0
 
@@ -26,11 +28,12 @@ class Told(Silent):
     waits: another process owns the shard
     """
 
-    def __init__(self, view: View, folder: Path | None = None) -> None:
-        self._view, self._folder = view, folder
+    def __init__(self, view: View, *, clock: Clock | None = None) -> None:
+        self._view = view
         self._loops: dict[str, Watched] = {}
         self._shown = 0.0
         self._reason = ""
+        self._absence = Absence(clock)
 
     def resumed(self, loop: Watched, how: Resumed) -> None:
         """Say so."""
@@ -41,7 +44,12 @@ class Told(Silent):
             self._view.say(f"  {note}")
 
     def turned(self, loop: Watched, records: Sequence[Record]) -> None:
-        """Show the figures, once a second."""
+        """Show the figures, once a second; say once that the broker has gone away or is back."""
+        turn = self._absence.look(loop)
+        if turn is not None:
+            gone = f"no broker has answered for {turn[1]:.0f} s{_of(loop)}; the run waits for it"
+            back = f"the broker is back after {turn[1]:.0f} s{_of(loop)}"
+            self._view.say(gone if turn[0] == "away" else back)
         now = time.monotonic()
         if now - self._shown >= SHOW_SECONDS:
             self._shown = now

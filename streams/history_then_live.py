@@ -17,7 +17,7 @@ from streams.codecs import encode_json
 from streams.event import Event, Headers, Label, Malformed, Record, TopicPartition
 from streams.history import PREFIX
 from streams.merge import BoundedSource, MergedSource
-from streams.protocols import Sink
+from streams.protocols import Sink, away_of
 from streams.replay import Items
 
 OVERLAP = 3600.0
@@ -131,6 +131,7 @@ class WithoutKnown:
 
     def __init__(self, source: BoundedSource, known: Known) -> None:
         self._source, self._known = source, known
+        self.away = away_of(source)
         self.overlap = 0
 
     @property
@@ -207,6 +208,7 @@ class HistoryThenLive:
 
     def __init__(self, history: MergedSource, live: MergedSource, notes: Sequence[str] = ()) -> None:
         self._history, self._live, self.notes = history, live, list(notes)
+        self.away = live.away
 
     @property
     def exhausted(self) -> bool:

@@ -24,6 +24,7 @@ from streams.replay import unknown_partition
 Start: TypeAlias = Literal["beginning", "end"] | float | Mapping[TopicPartition, int]
 
 _QUIET = 1.0  # seconds that a look at the topics may wait while the source is read
+_MISSED = 2  # looks in a row without an answer after which the broker counts as away
 _FRESH = 0.1  # seconds for which the ends that the broker told are taken as the present ones
 
 
@@ -98,7 +99,7 @@ class KafkaSource:
         except BaseException:
             self.close()
             raise
-        self._heard = self._looked = self._clock.monotonic()
+        self._looked = self._hear()
 
     def _assign(self, start: Start) -> None:
         if not self._topics:
@@ -159,12 +160,20 @@ class KafkaSource:
             raise
         for partition, at in self._reader.passed().items():
             self._next[partition] = min(at, self._ends[partition]) if self._bounded else at
-        now = self._clock.monotonic()
         if rows:
-            self._heard = now
-        if now - self._looked >= self._refresh:
+            self._hear()
+        if self._clock.monotonic() - self._looked >= self._refresh:
             self._look()
         return found
+
+    def _hear(self) -> float:
+        """The broker has answered, now."""
+        self._missed, self._heard = 0, self._clock.monotonic()
+        return self._heard
+
+    def away(self) -> float | None:
+        """Seconds for which no broker has answered; None where one does, or where one look alone found none."""
+        return self._clock.monotonic() - self._heard if self._missed >= _MISSED else None
 
     def _records(self, rows: Sequence[Row]) -> list[Record]:
         if self._bounded:
@@ -204,6 +213,7 @@ class KafkaSource:
                 self._ends |= dict.fromkeys(fresh, 0)
                 self._set = None
         except (BrokerUnavailable, UnknownStream) as error:
+            self._missed += 1
             away = self._clock.monotonic() - self._heard
             if away > self._patience:
                 raise BrokerUnavailable(
@@ -211,7 +221,7 @@ class KafkaSource:
                     f"than {self._patience:.0f} s ({error}); see to it and start again: nothing is lost"
                 ) from error
             return
-        self._heard = self._clock.monotonic()
+        self._hear()
 
     def _check(self, timeout: float) -> None:
         """PositionLost where the broker does not hold what comes next."""
@@ -255,7 +265,12 @@ class KafkaSource:
         """
         now = self._clock.monotonic()
         if now - self._asked > _FRESH:
-            self._latest, self._asked = self._reader.ends(self._next, REQUEST), now
+            try:
+                self._latest, self._asked = self._reader.ends(self._next, CONNECT), now
+            except BrokerUnavailable:
+                self._missed = _MISSED  # it had more time than two looks have
+                raise
+            self._hear()
         return {partition: max(at, self._latest.get(partition, 0)) for partition, at in self._next.items()}
 
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from streams.errors import BrokerUnavailable, PositionLost
 from streams.event import Record, TopicPartition
-from streams.protocols import Source
+from streams.protocols import Source, away_of
 
 
 class BoundedSource(Source, Protocol):
@@ -58,6 +58,7 @@ class MergedSource:
         if ahead < 1:
             raise ValueError(f"ahead is {ahead}; expected at least 1 record per partition")
         self._source = source
+        self.away = away_of(source)
         self._ahead = ahead
         self._live = live
         self._ends = source.end_offsets()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from streams.event import Event, Headers, Label, Malformed, Record, TopicPartition
 
@@ -61,6 +61,28 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Release connections and files; closing twice is allowed."""
+
+
+@runtime_checkable
+class MayBeAway(Protocol):
+    """What a source has beside the above where its broker may be away while it waits."""
+
+    def away(self) -> float | None:
+        """Seconds for which no broker has answered; None where one does. Any thread may ask."""
+
+
+def away_of(source: object) -> Callable[[], float | None]:
+    """How a source, whatever it is, is asked for how long its broker has been away.
+
+    >>> from streams.replay import ListSource
+    >>> away_of(ListSource([]))() is None
+    True
+    """
+    return source.away if isinstance(source, MayBeAway) else _here
+
+
+def _here() -> None:
+    return None
 
 
 class Sink(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -160,7 +161,9 @@ def test_a_broker_that_stays_away_is_an_error_after_the_patience_and_the_deliver
     try:
         for _ in range(2):
             clock.advance(149.0)
+            assert [source.away() for source in sources] == [None, None]  # one look alone says nothing
             assert [list(source.poll(10, 0.0)) for source in sources] == [[], []]
+        assert [source.away() for source in sources] == [298.0, 298.0]
         clock.advance(10.0)
         for source in sources:
             with pytest.raises(BrokerUnavailable, match=r"from the broker at .* for 308 s, .* than 300 s"):
@@ -171,6 +174,13 @@ def test_a_broker_that_stays_away_is_an_error_after_the_patience_and_the_deliver
                 sink.flush()
     finally:
         node.start()
+    for source in sources:
+        deadline = time.monotonic() + 60.0
+        while source.away() is not None and time.monotonic() < deadline:
+            clock.advance(10.0)
+            with contextlib.suppress(BrokerUnavailable):
+                source.poll(10, 0.2)
+        assert source.away() is None
     for end in (*sources, *sinks):
         end.close()
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from plain_learner import PlainLearner
 from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
 
 from engine.checkpoint import CheckpointStore
 from engine.evaluate.metrics import PrequentialMetrics
@@ -29,10 +30,13 @@ from engine.observe.observing import observing
 from engine.observe.server import CannotListen, Server
 from engine.run import Loop
 from engine.shard import Shard
+from engine.terminal import PlainView
+from engine.told import Told
 from streams.clock import ManualClock
 from streams.codecs import decode, encode_event, encode_label
 from streams.errors import BrokerUnavailable
 from streams.event import Event, Label, TopicPartition
+from streams.history_then_live import HistoryThenLive, Known, WithoutKnown
 from streams.log import EmbeddedLog, LogSink
 from streams.log_source import LogSource
 from streams.merge import MergedSource
@@ -330,6 +334,58 @@ def test_healthz_tells_a_loop_that_turns_from_one_that_is_stuck_or_stopped() -> 
         assert ask(url) == (True, "waiting: another member owns the topic")
         assert get(server.url + "/else")[0] == 404
     assert ask(url)[0] is False
+
+
+class Away(ListSource):
+    """A source whose broker is away for as many seconds as it is told."""
+
+    seconds: float | None = None
+
+    def away(self) -> float | None:
+        return self.seconds
+
+
+def test_a_broker_that_is_away_is_told_once_and_so_is_that_it_is_back() -> None:
+    clock, out, said = ManualClock(), io.StringIO(), io.StringIO()
+    metrics, health = Metrics(clock=clock), Health(clock=clock)
+    logs, told = Logs(stream=out, clock=clock), Told(PlainView(Console(file=said, width=200)), clock=clock)
+    now = [Event(id="a", time=0.0, features={"a": 1.0}, label=1)]
+    past = MergedSource(ListSource({TopicPartition("history:e", 0): now}))
+    source = Away({TopicPartition("e", 0): now})
+    merged = HistoryThenLive(past, MergedSource(WithoutKnown(source, Known({}))))
+    shard = Shard(PlainLearner(), PrequentialMetrics())
+    loop = Loop(shard, merged, ListSink(), clock=clock, observer=Several(metrics, health, logs, told))
+    loop.resume()
+
+    def gauge() -> float:
+        return of_shard(samples(metrics.text().decode()), "everlearn_broker_away_seconds")
+
+    loop.turn()
+    assert (health.report()["state"], gauge()) == ("running", 0.0)
+    for source.seconds in (11.0, 12.0, 13.0):
+        loop.turn()
+        clock.sleep(1.0)
+    assert (health.well, gauge()) == (True, 14.0)
+    report = health.report()
+    assert (report["state"], report["reason"]) == ("waiting", "no broker has answered for 14 s")
+    assert report["shards"]["0"]["broker_away_seconds"] == 14.0
+    clock.sleep(61.0)
+    assert (health.well, health.report()["state"]) == (False, "stuck")
+    source.seconds = None
+    loop.turn()
+    loop.turn()
+    report = health.report()
+    assert (report["state"], report["reason"], gauge()) == ("running", None, 0.0)
+    assert report["shards"]["0"]["broker_away_seconds"] is None
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [
+        (line["event"], line["level"], line["seconds"]) for line in lines if "broker" in line["event"]
+    ] == [
+        ("broker_away", "warning", 11.0),
+        ("broker_back", "info", 75.0),
+    ]
+    assert said.getvalue().count("no broker has answered for 11 s; the run waits for it\n") == 1
+    assert said.getvalue().count("the broker is back after 75 s\n") == 1
 
 
 def test_a_port_in_use_is_told_with_what_to_do() -> None:

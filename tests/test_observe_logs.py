@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from engine.deadletters.refusal import Refusal
 from engine.evaluate.metrics import PrequentialMetrics
 from engine.observe import Resumed, Several
 from engine.observe.logs import KEYS, Logs, wording
+from engine.observe.observing import observing
 from engine.run import Loop
 from engine.shard import Shard
 from streams.clock import ManualClock
@@ -146,6 +148,24 @@ def test_progress_is_told_once_in_a_while_and_not_where_nothing_comes() -> None:
     assert [line["event"] for line in lines] == ["started", "note", "progress", "progress"]
     assert lines[2]["per_second"] == pytest.approx(5.5)
     assert lines[1]["level"] == "warning"
+
+
+def test_what_a_client_warns_of_again_and_again_is_told_once_in_a_while() -> None:
+    out, clock = io.StringIO(), ManualClock()
+    with observing(port=None, stream=out, clock=clock):
+        for port in range(100):
+            logging.getLogger("kafka.conn").error("no connection to\n10.0.0.1:%d", port)
+            logging.getLogger("kafka.conn").info("trying")
+            clock.sleep(1.0)
+        logging.getLogger("streams.group").warning("joining anew")
+    lines = lines_of(out)
+    assert [(line["event"], line["note"], line["count"], line["level"]) for line in lines] == [
+        ("note", "no connection to 10.0.0.1:0", 1, "error"),
+        ("note", "no connection to 10.0.0.1:30", 30, "error"),
+        ("note", "no connection to 10.0.0.1:60", 30, "error"),
+        ("note", "no connection to 10.0.0.1:90", 30, "error"),
+        ("note", "joining anew", 1, "warning"),
+    ]
 
 
 def test_the_level_decides_what_is_written() -> None:

@@ -7,7 +7,7 @@ read from it, at most a few times a second, so that an event costs next to nothi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
@@ -49,6 +49,10 @@ class Watched(Protocol):
     @property
     def timers(self) -> Timers:
         """How long the parts take."""
+
+    @property
+    def away(self) -> Callable[[], float | None]:
+        """Tells for how many seconds no broker has answered; None where one does."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,6 +36,11 @@ FAMILIES: tuple[Family, ...] = (
     Family("everlearn_records", "counter", "Records taken from the log.", _PLACE),
     Family("everlearn_next_offset", "gauge", "Offset of the record that comes next.", _PLACE),
     Family("everlearn_lag_records", "gauge", "Records in the log that are not taken yet.", _PLACE),
+    Family(
+        "everlearn_broker_away_seconds",
+        "gauge",
+        "Seconds for which no broker has answered; 0 while one does.",
+    ),
     Family("everlearn_events", "counter", "Events read."),
     Family("everlearn_answered_events", "counter", "Events that were answered with a forecast."),
     Family(

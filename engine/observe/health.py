@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from engine.observe.absence import Absence
 from streams.clock import SystemClock
 from streams.protocols import Clock
 
@@ -42,6 +43,7 @@ class Health:
         self._sign: float | None = None  # the last sign of life
         self._loops: dict[str, Watched] = {}
         self._saved: dict[str, float] = {}
+        self._absence = Absence(self._clock)
 
     def resumed(self, loop: Watched, how: Resumed) -> None:
         """The loop is about to turn."""
@@ -49,7 +51,8 @@ class Health:
         self._running()
 
     def turned(self, loop: Watched, records: Sequence[Record]) -> None:
-        """A sign of life."""
+        """A sign of life, and whether a broker is there."""
+        self._absence.look(loop)
         self._running()
 
     def refused(self, loop: Watched, refusal: Refusal) -> None:
@@ -63,6 +66,7 @@ class Health:
     def stopped(self, loop: Watched, reason: str) -> None:
         """Where it was the last loop, the process is stopped, unless it then waits."""
         self._loops.pop(loop.name, None)
+        self._absence.forget(loop)
         if not self._loops:
             self._state, self._reason = "stopped", reason
 
@@ -87,20 +91,29 @@ class Health:
     def report(self) -> dict[str, Any]:
         """JSON-compatible: well, state, reason, seconds since the last sign of life, and every shard's positions.
 
-        state: "starting", "running", "waiting", "stopped", or "stuck" where the last sign is too long ago.
+        state: "starting", "running", "waiting", "stopped", or "stuck" where the last sign is too long ago. While
+        no broker answers it is "waiting", and well: the run goes on by itself, or ends once its patience does.
         """
         now = self._clock.monotonic()
-        well, state = self.well, self._state
+        well, state, reason = self.well, self._state, self._reason
+        gone = [s for name in list(self._loops) if (s := self._absence.seconds(name)) is not None]
+        if state == "running" and gone:
+            state, reason = "waiting", f"no broker has answered for {max(gone):.0f} s"
         shards = {}
         for name, loop in list(self._loops.items()):
             at = {f"{topic}:{number}": offset for (topic, number), offset in sorted(loop.positions.items())}
             saved = self._saved.get(name)
             age = None if saved is None else round(now - saved, 3)
-            shards[name] = {"positions": at, "snapshot_age_seconds": age}
+            away = self._absence.seconds(name)
+            shards[name] = {
+                "positions": at,
+                "snapshot_age_seconds": age,
+                "broker_away_seconds": None if away is None else round(away, 3),
+            }
         return {
             "well": well,
             "state": "stuck" if not well and state in ("running", "waiting") else state,
-            "reason": self._reason,
+            "reason": reason,
             "seconds_since_sign": None if self._sign is None else round(now - self._sign, 3),
             "shards": shards,
         }

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
 
 import structlog
 
+from engine.observe.absence import Absence
 from engine.observe.reading import refused_kind
 from streams.clock import SystemClock
 from streams.protocols import Clock
@@ -28,6 +29,7 @@ _At: TypeAlias = "tuple[str | None, int | None, int]"
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 _VALUE = re.compile(r"""['"\d]""")
+_NUMBER = re.compile(r"\d+")
 _LONGEST = 200  # characters of a reason that are shown
 
 KEYS = ("timestamp", "level", "event", "shard", "topic", "partition", "offset", "version")
@@ -82,7 +84,9 @@ class Logs:
         self._at: dict[str, _At] = {}
         self._told: dict[str, tuple[float, int]] = {}  # shard → when progress was told, records since
         self._refusals: dict[tuple[str, str, str], tuple[float, int]] = {}
+        self._notes: dict[str, tuple[float, int]] = {}  # kind → when it was told, how many since
         self._waiting: str | None = None
+        self._absence = Absence(self._clock)
 
     def resumed(self, loop: Watched, how: Resumed) -> None:
         """Where the run begins, and every note about it."""
@@ -101,9 +105,13 @@ class Logs:
             self._line("warning", "note", loop, note=note)
 
     def turned(self, loop: Watched, records: Sequence[Record]) -> None:
-        """Now and then, how far it is."""
+        """Now and then, how far it is; once, that its broker has gone away or is back."""
         if records:
             self._at[loop.name] = _place(records[-1].position)
+        turn = self._absence.look(loop)
+        if turn is not None:
+            level = "warning" if turn[0] == "away" else "info"
+            self._line(level, f"broker_{turn[0]}", loop, seconds=round(turn[1], 1))
         now = self._clock.monotonic()
         since, count = self._told.get(loop.name, (now, 0))
         count += len(records)
@@ -149,6 +157,7 @@ class Logs:
             if shard == loop.name and count:
                 self._line("warning", "refused", loop, kind=kind, reason=text, count=count)
                 self._refusals[shard, kind, text] = (at, 0)
+        self._absence.forget(loop)
         self._line("info", "stopped", loop, reason=reason, **_figures(loop))
 
     def rebalanced(self, change: Change, shards: Sequence[str]) -> None:
@@ -184,8 +193,19 @@ class Logs:
         self._emit("error", "failed", None, None, None, None, None, reason=reason, **more)
 
     def said(self, level: str, note: str) -> None:
-        """What a part of the process has to say that is of no shard."""
-        self._emit(level, "note", None, None, None, None, None, note=note)
+        """What a part of the process has to say that is of no shard; of one kind at most one line in a while.
+
+        A client says hundreds of times that its broker is away. Notes of one kind differ in numbers alone.
+        """
+        now, kind = self._clock.monotonic(), _NUMBER.sub("", note)
+        at, count = self._notes.get(kind, (float("-inf"), 0))
+        count += 1
+        if now - at >= self._every:
+            if len(self._notes) >= 256:
+                self._notes.clear()
+            self._emit(level, "note", None, None, None, None, None, note=note, count=count)
+            at, count = now, 0
+        self._notes[kind] = at, count
 
     def _line(self, level: str, event: str, loop: Watched, **more: Any) -> None:
         topic, partition, offset = self._at.get(loop.name) or _standing(loop)

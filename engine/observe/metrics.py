@@ -20,6 +20,7 @@ from prometheus_client.metrics_core import (
 )
 
 from engine.evaluate.latency import Latency
+from engine.observe.absence import Absence
 from engine.observe.families import FAMILIES, Family, labels_of
 from engine.observe.reading import Tally, refused_kind
 from streams.clock import SystemClock
@@ -52,6 +53,7 @@ class Metrics:
         self._tallies: dict[str, Tally] = {}
         self._owned: set[str] = set()
         self._changes: dict[str, int] = {}
+        self._absence = Absence(self._clock)
         ProcessCollector(registry=self.registry)
         self.registry.register(self)
 
@@ -67,6 +69,7 @@ class Metrics:
         """Count records by partition, and read the loop where it is time to."""
         tally = self._of(loop)
         tally.take(records)
+        self._absence.look(loop)
         if self._clock.monotonic() - tally.reading.at >= self._every:
             tally.read(loop, self._lag_every)
 
@@ -84,6 +87,7 @@ class Metrics:
 
     def stopped(self, loop: Watched, reason: str) -> None:
         """A last reading."""
+        self._absence.forget(loop)
         self._of(loop).read(loop, None)
         self._owned.discard(loop.name)
 
@@ -129,6 +133,9 @@ class Metrics:
                 for name, age in sorted(ages.items()):
                     if age is not None:
                         _add(metric, family, (name,), {(): age})
+            elif family.name == "everlearn_broker_away_seconds":
+                for name in readings:
+                    _add(metric, family, (name,), {(): self._absence.seconds(name) or 0.0})
             else:
                 for name, reading in readings.items():
                     _add(metric, family, (name,), reading.of(family.name))
