@@ -394,15 +394,29 @@ def test_the_command_follows_a_run_and_saves_the_model_as_of_an_offset(
             ["--log", "LOG", "--events", "e", "--set", "source.x=1"],
             "'source.x=1' changes nothing of a replay",
         ),
-        (["--log", "LOG", "--events", "e", "--set", "labels.max_age=0"], "labels.max_age: "),
-        (["--log", "LOG", "--events", "e", "--set", "learner.rat=1"], "learner.rat: "),
+        (
+            ["--log", "LOG", "--events", "e", "--set", "labels.max_age=0"],
+            "labels.max_age is 0; expected above 0",
+        ),
+        (
+            ["--log", "LOG", "--events", "e", "--set", "learner.rat=1"],
+            "learner.rat is no setting; the nearest is learner.rate; see `everlearn config keys`",
+        ),
+        (["--log", "LOG", "--events", "e", "--against", "learner.rat=1"], "the nearest is learner.rate"),
+        (["--log", "LOG", "--events", "e", "--against", "learning.per=9"], "without learning.at_most"),
         (["--log", "LOG", "--events", "e", "--until", "soon"], "'soon' is no time"),
         (["--log", "LOG", "--events", "e", "--snapshots", "none"], "holds no snapshot of shard 0"),
     ],
 )
 def test_what_cannot_be_replayed_is_told_in_one_line(
-    tmp_path: Path, arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    arguments: list[str],
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """And before anything runs."""
+    monkeypatch.setattr("engine.commands.replay._run", None)
     EmbeddedLog(tmp_path / "log").close()
     arguments = [str(tmp_path / "log") if word == "LOG" else word for word in arguments]
     code, _, err = everlearn("replay", *arguments, capsys=capsys)

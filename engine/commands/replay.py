@@ -118,6 +118,7 @@ def replay_command(
     }
     config = _merged(_config(file, given, recorded), {"source.bounded": True})
     config = with_settings(config, settings or [])
+    other = None if against is None else with_settings(config, against)  # both, before anything runs
     if recorded.history and not isinstance(config.start, Path):
         raise ReplayError("the run began with a file of history; give it by --history FILE")
     for text in [*(settings or []), *(against or [])] if recorded.snapshot is not None else ():
@@ -134,10 +135,9 @@ def replay_command(
     ):
         first, losses, said = _run(asked, config, journal, view, stop)
         told = _told(first)
-        if against is not None and not first.stopped:
-            other = dataclasses.replace(asked, answers=None, to=None, save=None)
-            config = with_settings(config, against)
-            second, other_losses, other_said = _run(other, config, journal, view, stop)
+        if other is not None and not first.stopped:
+            asked = dataclasses.replace(asked, answers=None, to=None, save=None)
+            second, other_losses, other_said = _run(asked, other, journal, view, stop)
             told = {"first": told, "second": _told(second), "compared": compared(losses, other_losses)}
             told["agreement"] = agreement(said, other_said)
     if as_json:
@@ -258,6 +258,7 @@ def with_settings(config: Config, settings: Sequence[str]) -> Config:
     >>> with_settings(config, ["learner.rate=0.001"]).learner.rate
     0.001
     """
+    from engine.config.cross_checks import disagreements
     from engine.replay import ReplayError
 
     found: dict[str, Any] = {}
@@ -272,7 +273,11 @@ def with_settings(config: Config, settings: Sequence[str]) -> Config:
             found[name] = json.loads(written)
         except ValueError:
             found[name] = written
-    return _merged(config, found)
+    merged = _merged(config, found)
+    for paths, text in disagreements(merged, str):
+        if found.keys() & set(paths):
+            raise ReplayError(text)
+    return merged
 
 
 def _merged(config: Config, values: Mapping[str, Any]) -> Config:
@@ -291,8 +296,20 @@ def _merged(config: Config, values: Mapping[str, Any]) -> Config:
     try:
         return Config.model_validate(whole)
     except ValidationError as error:
-        said = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        said = [_mistake(one, values) for one in error.errors(include_url=False)]
         raise ReplayError(f"{'; '.join(said)}; see `everlearn config keys`") from None
+
+
+def _mistake(found: Any, values: Mapping[str, Any]) -> str:
+    """What pydantic found, with the value that was given and what was expected."""
+    from engine.config.errors import expected, shown
+    from engine.config.settings import nearest
+
+    path = ".".join(str(part) for part in found["loc"][:2])
+    if found["type"] == "extra_forbidden":
+        return f"{path} is no setting; {nearest(path)}"
+    text = shown(values[path]) if path in values else "not one that can be used"
+    return f"{path} is {text}; {expected(found)}"
 
 
 def _told(found: Replayed) -> dict[str, Any]:

@@ -257,7 +257,7 @@ class _Reading:
         from_variable = self.origins.get(path, DEFAULT).kind == "environment"
         if found["type"] == "extra_forbidden":
             if not from_variable:  # those have been told
-                self.problems.append(f"{where} is no setting; {_nearest(path)}")
+                self.problems.append(f"{where} is no setting; {nearest(path)}")
         else:
             text = "not shown, because it may hold a secret" if may_hold_a_secret(path) else shown(value)
             self.problems.append(f"{where} is {text}; {expected(found, from_variable)}")
@@ -337,7 +337,7 @@ def _of_options(given: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _nearest(path: str) -> str:
+def nearest(path: str) -> str:
     """The known key that is most like this one: in its own table, or anywhere by its last name."""
     if path == "learner.memory_budget":
         return "expected memory.budget, its own section"
