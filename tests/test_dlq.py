@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from engine.deadletters.refusal import KEPT_BYTES, Refusal
 from engine.evaluate.metrics import PrequentialMetrics
 from engine.run import Loop
 from engine.shard import Shard
+from streams import raw as raw_module
 from streams.broker import ensure_topics
 from streams.codecs import decode, encode_event, encode_json, encode_label
 from streams.event import Event, Headers, Label, Position, Record, TopicPartition
@@ -214,10 +216,45 @@ def test_the_command_line_lists_and_sends_again(
     assert (code, told["letters"], told["retried"], len(told["newest"])) == (0, 10, 1, 1)
 
 
+def test_the_configuration_of_the_run_says_where_dead_letters_are(
+    place: tuple[RawLog, str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    request: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Address, settings and topic; for a broker all clients get the settings."""
+    log, orders, dead = place
+    bury(log, orders, dead)
+    source = f'log = "{tmp_path / "log.sqlite"}"'
+    if isinstance(log, RawBroker):
+        source = f'broker = "{request.getfixturevalue("broker")}"\nsettings = {{ client_id = "mark" }}'
+    file = tmp_path / "run.toml"
+    more = f'events = "{orders}"\n[snapshots]\nfolder = "s"\n'
+    file.write_text(f'[source]\n{source}\n{more}[dead]\ntopic = "{dead}"\n')
+    given: list[Any] = []
+    for name in ("connect_consumer", "connect_producer"):
+        opened = getattr(raw_module, name)
+        told = partial(lambda opened, *a, **k: given.append(k["options"]) or opened(*a, **k), opened)
+        monkeypatch.setattr(raw_module, name, told)
+    code, out, err = everlearn("dlq", "ls", "--config", str(file), capsys=capsys)
+    assert code == 0, err
+    assert f"10 dead letters in {dead}" in out
+    code, out, err = everlearn("dlq", "retry", "--config", str(file), "--at", "0:0", capsys=capsys)
+    assert (code, out) == (0, "1 sent, 0 were sent before\n"), err
+    assert all(options["client_id"] == "mark" for options in given)
+    assert len(given) == (3 if isinstance(log, RawBroker) else 0)
+    file.write_text(f"[source]\n{source}\n{more}")
+    code, _, err = everlearn("dlq", "ls", "--config", str(file), capsys=capsys)
+    assert (code, err) == (2, f"Error: TOPIC is not given, and {file} has no dead.topic; expected the topic of "
+                              "dead letters, --dead of the run\n")  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "expected one of --log FILE and --broker ADDRESS"),
+        ([], "expected one of --log FILE and --broker ADDRESS, or --config FILE"),
+        (["--config", "none.toml"], "--config none.toml: cannot be read"),
         (["--log", "none.sqlite"], "--log none.sqlite: no such file"),
         (["--log", "LOG"], "there is no topic 'dead'"),
         (["--log", "LOG", "--since", "soon"], "there is no topic 'dead'"),

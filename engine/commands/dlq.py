@@ -17,7 +17,16 @@ if TYPE_CHECKING:
 
 dlq = typer.Typer(help="Look at dead letters, and send their records again.", no_args_is_help=True)
 
-Dead = Annotated[str, typer.Argument(metavar="TOPIC", help="The topic of dead letters, --dead of run.")]
+Dead = Annotated[
+    str | None,
+    typer.Argument(metavar="TOPIC", help="The topic of dead letters.  [default: dead.topic of --config]"),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", metavar="FILE", help="The run's configuration: its log, or its broker with settings."
+    ),
+]
 Log = Annotated[Path | None, typer.Option(metavar="FILE", help="An embedded log.")]
 Broker = Annotated[str | None, typer.Option(metavar="ADDRESS", help="host:port of a Kafka broker.")]
 BrokerConfig = Annotated[
@@ -34,7 +43,8 @@ Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 @dlq.command("ls")
 def dlq_ls(
-    dead: Dead,
+    topic: Dead = None,
+    config: ConfigFile = None,
     log: Log = None,
     broker: Broker = None,
     broker_config: BrokerConfig = None,
@@ -47,7 +57,7 @@ def dlq_ls(
     """Count dead letters by kind of reason, and list the newest."""
     from engine.deadletters.dlq import Retry, kinds, letters, name_of
 
-    with _open(log, broker, broker_config) as raw:
+    with _open(topic, config, log, broker, broker_config) as (raw, dead):
         _there(raw, dead)
         found = list(letters(raw, dead, _chosen(reason, since, at)))
         sent = Retry(raw, dead).sent_before()
@@ -72,7 +82,8 @@ def dlq_ls(
 
 @dlq.command("retry")
 def dlq_retry(
-    dead: Dead,
+    topic: Dead = None,
+    config: ConfigFile = None,
     log: Log = None,
     broker: Broker = None,
     broker_config: BrokerConfig = None,
@@ -93,7 +104,7 @@ def dlq_retry(
     """
     from engine.deadletters.dlq import Retry
 
-    with _open(log, broker, broker_config) as raw:
+    with _open(topic, config, log, broker, broker_config) as (raw, dead):
         _there(raw, dead)
         if to == dead:
             raise typer.BadParameter("is the topic of the dead letters themselves", param_hint="--to")
@@ -116,13 +127,28 @@ def dlq_retry(
 
 
 @contextlib.contextmanager
-def _open(log: Path | None, broker: str | None, broker_config: Path | None) -> Iterator[RawLog]:
+def _open(
+    topic: str | None, config: Path | None, log: Path | None, broker: str | None, broker_config: Path | None
+) -> Iterator[tuple[RawLog, str]]:
+    """The log or the broker that options name, or the configuration of a run, and the topic of dead letters."""
     from engine.attach import AttachError
     from streams.broker_config import read_options
     from streams.raw import RawBroker, RawEmbedded
 
-    if (log is None) == (broker is None):
-        raise AttachError("expected one of --log FILE and --broker ADDRESS")
+    if config is None:
+        options = read_options(broker_config)
+        if (log is None) == (broker is None):
+            raise AttachError("expected one of --log FILE and --broker ADDRESS, or --config FILE")
+    else:
+        from engine.config.settings import read_config
+
+        places = {"--log": log, "--broker": broker, "--broker-config": broker_config}
+        asked = read_config(config, places).config
+        log, broker, options = asked.source.log, asked.source.broker, asked.broker_options
+        topic = topic or asked.dead.topic
+    if topic is None:
+        where = "" if config is None else f", and {config} has no dead.topic"
+        raise AttachError(f"TOPIC is not given{where}; expected the topic of dead letters, --dead of the run")
     if log is not None and not log.is_file():
         raise AttachError(f"--log {log}: no such file; expected an embedded log")
     raw: RawLog
@@ -130,9 +156,9 @@ def _open(log: Path | None, broker: str | None, broker_config: Path | None) -> I
         raw = RawEmbedded(log)
     else:
         assert broker is not None
-        raw = RawBroker(broker, options=read_options(broker_config))
+        raw = RawBroker(broker, options=options)
     with contextlib.closing(raw):
-        yield raw
+        yield raw, topic
 
 
 def _there(raw: RawLog, dead: str) -> None:
