@@ -195,6 +195,7 @@ def open_loop(
     from engine.first_start import came_since
     from engine.run import Loop
     from engine.switch import Switch
+    from streams.protocols import notes_of
 
     store = open_store(config, shard)
     partition = int(shard) if config.source.shards == "partition" else None
@@ -236,7 +237,7 @@ def open_loop(
         observer=observer,
         on_durable=on_durable,
     )
-    loop.notes += getattr(source, "notes", ())
+    loop.notes += notes_of(source)
     return loop
 
 

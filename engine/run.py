@@ -27,7 +27,7 @@ from engine.shard import TOGETHER, Shard
 from engine.taken import Taken, listed, offsets
 from streams.clock import SystemClock
 from streams.event import Record, TopicPartition
-from streams.protocols import Clock, Sink, Source, away_of
+from streams.protocols import Clock, Sink, Source, away_of, notes_of
 
 _NONE: Mapping[str, Any] = {
     "positions": [],
@@ -170,7 +170,7 @@ class Loop:
                     sink.rewind(snapshot.meta[name])
                 unknown = unknown or (sink is not None and snapshot.meta[name] is None)
             for sink in self._sinks():  # where answers had expired behind a cursor
-                self.notes += getattr(sink, "notes", [])
+                self.notes += notes_of(sink)
             self.finished = snapshot.meta["finished"]
             self._stop_where_too_many_were_refused()
         self._tell_resumed(snapshot, again)

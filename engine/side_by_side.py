@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.event import Headers
-from streams.protocols import Sink
+from streams.protocols import Sink, notes_of
 
 BLOCKS = 20
 STUDENT = 2.093  # the 97.5 % quantile of Student's t with 19 degrees of freedom
@@ -85,6 +85,11 @@ class Answers:
     def rewind(self, cursor: Any) -> int:
         """A replay writes every answer once."""
         raise ValueError("a comparison does not go back; make it anew")
+
+    @property
+    def notes(self) -> list[str]:
+        """The sink's."""
+        return notes_of(self._sink)
 
     def close(self) -> None:
         """The sink's."""

@@ -17,7 +17,7 @@ from streams.codecs import encode_json
 from streams.event import Event, Headers, Label, Malformed, Record, TopicPartition
 from streams.history import PREFIX
 from streams.merge import BoundedSource, MergedSource
-from streams.protocols import Sink, away_of
+from streams.protocols import Sink, away_of, notes_of
 from streams.replay import Items
 
 OVERLAP = 3600.0
@@ -290,6 +290,11 @@ class LiveAnswers:
     def rewind(self, cursor: Any) -> int:
         """The sink's."""
         return self._sink.rewind(cursor)
+
+    @property
+    def notes(self) -> list[str]:
+        """The sink's."""
+        return notes_of(self._sink)
 
     def close(self) -> None:
         """The sink's."""

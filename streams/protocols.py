@@ -131,6 +131,28 @@ class Sink(Protocol):
         """Release without a flush: what waits is another's to write; allowed after `close` too."""
 
 
+@runtime_checkable
+class Noting(Protocol):
+    """What a source has beside the above after it is opened, or a sink after `rewind`, to say what is no error.
+
+    Whoever wraps one passes it on.
+    """
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What ought to be known, a sentence each."""
+
+
+def notes_of(part: object) -> list[str]:
+    """The notes of a source or a sink; none where it has no such thing to say.
+
+    >>> from streams.replay import ListSink
+    >>> notes_of(ListSink())
+    []
+    """
+    return list(part.notes) if isinstance(part, Noting) else []
+
+
 class Clock(Protocol):
     """Where time comes from, passed in so that tests and replay are in command of it.
 

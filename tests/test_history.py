@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from engine.evaluate.metrics import PrequentialMetrics
 from engine.order import Order
 from engine.run import Loop
 from engine.shard import Shard
+from engine.side_by_side import Answers
 from streams.codecs import encode_event, encode_json, encode_label
 from streams.errors import TableError
 from streams.event import Event, Label, Malformed, TopicPartition
@@ -25,6 +27,7 @@ from streams.history import open_history
 from streams.history_then_live import HistoryThenLive, Known, LiveAnswers, WithoutKnown
 from streams.log import EmbeddedLog
 from streams.merge import MergedSource
+from streams.protocols import notes_of
 from streams.replay import Items, ListSink, ListSource
 
 HISTORY = {p: TopicPartition("history:" + p.topic, p.partition) for p in (E, E1, L)}
@@ -46,6 +49,27 @@ def open_loop(past: Any, log: Log, sink: ListSink, folder: Path | None, live: bo
     store = None if folder is None else CheckpointStore(folder)
     shard = Shard(PlainLearner(), PrequentialMetrics())
     return Loop(shard, source, LiveAnswers(sink), store, batch=16, every_records=25)
+
+
+class Noted(ListSink):
+    """A sink that has something to say once it went back."""
+
+    notes: Sequence[str] = ()
+
+    def rewind(self, cursor: int) -> int:
+        self.notes = ["answers have expired"]
+        return super().rewind(cursor)
+
+
+def test_what_a_sink_says_of_going_back_passes_whoever_wraps_it(tmp_path: Path) -> None:
+    past, now = split(make_log(), 100.0, 30.0)
+    sink = Noted()
+    assert notes_of(LiveAnswers(sink)) == notes_of(Answers(sink)) == notes_of(LiveAnswers(ListSink())) == []
+    assert open_loop(past, now, sink, tmp_path, live=False).run()
+    again = open_loop(past, now, sink, tmp_path, live=False)
+    assert again.resume()
+    assert again.notes == ["answers have expired"]
+    assert notes_of(Answers(LiveAnswers(sink))) == ["answers have expired"]
 
 
 @pytest.mark.parametrize("overlap", [0.0, 30.0, 1e9])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
 
 import structlog
 
+from engine.deadletters.limits import TooManyRefused
 from engine.observe.absence import Absence
 from engine.observe.reading import refused_kind
 from streams.clock import SystemClock
@@ -183,7 +184,8 @@ class Logs:
         Of another error the kind is shown, the words before the first value, and where it happened.
         """
         if known:
-            reason = " ".join(str(getattr(error, "without_values", error)).split())
+            text = error.without_values if isinstance(error, TooManyRefused) else str(error)
+            reason = " ".join(text.split())
             more: dict[str, Any] = {}
         else:
             said = wording(str(error))
