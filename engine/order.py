@@ -5,8 +5,8 @@ that it found, stage after stage. These ends are the order. They are numbered fr
 appended to files beside the snapshots, whose names carry shard, generation and first number; what a
 generation appends takes the place of what lower ones have from that number on. Whoever resumes or replays
 follows them and takes the records in the same order. A stage takes 13 bytes and 2 to 10 for each end that has
-moved: 17 where two have moved by less than 128 records. All of it is kept, so that any moment can be rebuilt,
-unless `prune` is called; who goes on reads no more than the file that holds its place and those behind it.
+moved: 17 where two have moved by less than 128 records. All of it is kept, so that any moment can be rebuilt;
+who goes on reads no more than the file that holds its place and those behind it.
 
 A file is a sequence of frames: length, CRC-32 of the length, CRC-32 of what follows (4 bytes each,
 little-endian), MessagePack. The first frame is the head; {"partition": [topic, number]} gives a partition the
@@ -16,7 +16,6 @@ mark. A frame cut short by a power cut is dropped: nothing depended on it yet.
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import struct
@@ -128,13 +127,6 @@ class Order:
         self.close()
         self._generation = generation
         self.number = number
-
-    def prune(self, number: int) -> None:
-        """Remove the files that hold nothing from `number` on; what they told can no longer be rebuilt."""
-        files = self._files()
-        for (_, _, path), (_, following, _) in itertools.pairwise(files):
-            if following <= number:
-                path.unlink(missing_ok=True)
 
     def append(self, entry: Entry) -> None:
         """Add an entry; it is durable after `sync`."""

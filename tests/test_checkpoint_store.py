@@ -244,15 +244,6 @@ def test_what_cannot_be_removed_does_not_stop_a_run(tmp_path: Path) -> None:
     assert [entry.sequence for entry in made.ls()] == [1, 3, 4, 5]
 
 
-def test_the_oldest_is_the_one_that_is_kept_longest(tmp_path: Path) -> None:
-    assert CheckpointStore(tmp_path).oldest() is None
-    made = three(tmp_path)
-    made.save(ARRAYS, {"events": 4})
-    oldest = made.oldest()
-    assert oldest is not None
-    assert (oldest.generation, oldest.sequence) == (1, 2)
-
-
 def test_files_that_are_removed_while_the_newest_is_looked_for_are_looked_for_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,10 +106,6 @@ class CheckpointStore:
                 found.append(Entry(path, int(match[1]), int(match[2]), path.lstat().st_size))
         return sorted(found, key=lambda entry: (entry.generation, entry.sequence))
 
-    def oldest(self) -> Entry | None:
-        """The oldest checkpoint that is still kept: nothing before it will be gone back to."""
-        return next(iter(self.ls()), None)
-
     def latest(self) -> Snapshot | None:
         """The newest checkpoint that is whole, or None where there is none at all.
 
