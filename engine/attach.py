@@ -251,7 +251,8 @@ def _check_start(config: Config, store: CheckpointStore) -> None:
 
 def open_store(config: Config, shard: str = "0") -> CheckpointStore:
     """Where the snapshots of a shard are kept."""
-    return CheckpointStore(config.snapshots.folder, shard, keep=config.snapshots.keep)
+    asked = config.snapshots
+    return CheckpointStore(asked.folder, shard, keep=asked.keep, hourly=asked.hourly, daily=asked.daily)
 
 
 def open_model(config: Config) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,6 +49,72 @@ def test_the_newest_counts_and_only_the_last_few_stay(tmp_path: Path) -> None:
     latest = store.latest()
     assert latest is not None
     assert latest.meta == {"events": 4}
+
+
+def at_times(times: list[float]) -> Any:
+    """What writes checkpoints, the one of sequence n at the n-th of these times."""
+
+    def write(path: Path, arrays: Any, meta: Any) -> None:
+        checkpoint_file.write(path, arrays, meta)
+        os.utime(path, (0, times[int(path.stem[-8:]) - 1]))
+
+    return write
+
+
+MOMENTS = st.lists(
+    st.tuples(st.integers(0, 4), st.integers(-30, 90)).map(
+        lambda step: step[0] * 11.3 * 3600 + step[1] * 60.0
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=60)
+@given(steps=MOMENTS, keep=st.integers(1, 3), hourly=st.integers(0, 4), daily=st.integers(0, 3))
+def test_what_stays_is_what_the_rule_says_of_all_that_was_ever_written(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[float], keep: int, hourly: int, daily: int
+) -> None:
+    """By a rule of its own words: what one removal after the other leaves, whatever clocks said."""
+    made = CheckpointStore(tmp_path_factory.mktemp("kept"), keep=keep, hourly=hourly, daily=daily)
+    times = [1e9 + time for time in itertools.accumulate(steps)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "write", at_times(times))
+        for number in range(len(times)):
+            made.save({}, {"n": number + 1})
+    wanted = set(range(len(times))[-keep:])
+    for seconds, count in ((3600, hourly), (86400, daily)):
+        last = {time // seconds: place for place, time in enumerate(times)}
+        wanted |= set(sorted(last.values())[len(last) - min(count, len(last)) :])
+    assert {entry.sequence - 1 for entry in made.ls()} == wanted
+    assert len(wanted) <= keep + hourly + daily
+    if times:
+        latest = made.latest()
+        assert latest is not None
+        assert latest.meta == {"n": len(times)}
+
+
+def test_a_kill_before_a_removal_leaves_more_and_the_next_one_puts_it_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(name: str) -> None:
+        if name == "checkpoint.before_remove":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "write", at_times([3600.0 * hour for hour in range(9)]))
+    made = CheckpointStore(tmp_path, keep=1, hourly=3)
+    for events in range(3):
+        made.save(ARRAYS, {"events": events})
+    assert [entry.sequence for entry in made.ls()] == [1, 2, 3]
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "crash_point", killed)
+        with pytest.raises(KeyboardInterrupt):
+            made.save(ARRAYS, {"events": 3})
+    assert [entry.sequence for entry in made.ls()] == [1, 2, 3, 4]
+    again = CheckpointStore(tmp_path, keep=1, hourly=3)
+    assert events_of(again) == 3
+    monkeypatch.setattr(store, "write", at_times([3600.0 * 4]))
+    again.save(ARRAYS, {"events": 4})
+    assert [(entry.generation, entry.sequence) for entry in again.ls()] == [(1, 3), (1, 4), (2, 1)]
 
 
 def test_an_empty_store_has_no_latest(tmp_path: Path) -> None:
@@ -96,6 +164,8 @@ def test_bad_options_are_named(tmp_path: Path) -> None:
         CheckpointStore(tmp_path, shard="a/b")
     with pytest.raises(ValueError, match="keep is 0"):
         CheckpointStore(tmp_path, keep=0)
+    with pytest.raises(ValueError, match="hourly is 0, daily is -1; expected 0 or more"):
+        CheckpointStore(tmp_path, daily=-1)
 
 
 @often

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,12 +25,16 @@ _ANY = re.compile(r"([A-Za-z0-9_.]+)-g(\d+)-s(\d+)\.safetensors")
 
 
 class Entry(NamedTuple):
-    """One checkpoint of a store by name: what it is and how big, its contents not yet verified."""
+    """One checkpoint of a store by name: what it is and how big, its contents not yet verified.
+
+    written: the file's time, in seconds since 1970. A checkpoint holds none: equal runs write equal ones.
+    """
 
     path: Path
     generation: int
     sequence: int
     bytes: int
+    written: float = 0.0
 
 
 class Snapshot(NamedTuple):
@@ -68,9 +72,10 @@ def shard_of(name: str) -> str | None:
 
 
 class CheckpointStore:
-    """The last `keep` checkpoints of one shard in a folder.
+    """The last `keep` checkpoints of one shard in a folder, and some older ones.
 
-    shard: letters, digits, dots and underscores. keep: how many whole ones stay.
+    shard: letters, digits, dots and underscores. keep: how many whole ones stay. hourly, daily: of how many hours
+    and days the last one stays besides, by the time of its file.
     damaged: what the last `latest` passed over, with the reason.
 
     >>> import tempfile
@@ -81,14 +86,24 @@ class CheckpointStore:
     {'events': 7}
     """
 
-    def __init__(self, folder: str | os.PathLike[str], shard: str = "0", keep: int = 3) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        shard: str = "0",
+        keep: int = 3,
+        *,
+        hourly: int = 0,
+        daily: int = 0,
+    ) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_.]+", shard):
             raise ValueError(f"shard is {shard!r}; expected letters, digits, dots and underscores")
         if keep < 1:
             raise ValueError(f"keep is {keep}; expected 1 or more")
+        if hourly < 0 or daily < 0:
+            raise ValueError(f"hourly is {hourly}, daily is {daily}; expected 0 or more of each")
         self.folder = Path(folder)
         self.shard = shard
-        self.keep = keep
+        self.keep, self.hourly, self.daily = keep, hourly, daily
         self.damaged: list[tuple[Path, str]] = []
         self._generation: int | None = None
         self._sequence = 0
@@ -103,7 +118,7 @@ class CheckpointStore:
         found = []
         for path, match in self._matching(self._file):
             with contextlib.suppress(FileNotFoundError):  # another process removes old ones meanwhile
-                found.append(Entry(path, int(match[1]), int(match[2]), path.lstat().st_size))
+                found.append(_entry(path, int(match[1]), int(match[2])))
         return sorted(found, key=lambda entry: (entry.generation, entry.sequence))
 
     def latest(self) -> Snapshot | None:
@@ -188,20 +203,29 @@ class CheckpointStore:
         path = self.folder / f"{self.shard}-g{generation:06d}-s{self._sequence:08d}.safetensors"
         try:
             write(path, arrays, meta)
-            size = path.lstat().st_size
+            entry = _entry(path, generation, self._sequence)
         except OSError:
             self._stop_if_stale(generation)  # who takes over removes what is unfinished
             raise
         self._stop_if_stale(generation)
         self._prune(generation)
-        return Entry(path, generation, self._sequence, size)
+        return entry
 
     def _prune(self, generation: int) -> None:
-        """Remove what is older than the last `keep` that are not known to be damaged; never a later one's."""
+        """Remove what is older than the last `keep` that are not known to be damaged; never a later one's.
+
+        Of what is older, `hourly` and `daily` spare some.
+        """
         mine = [entry for entry in self.ls() if entry.generation <= generation]
         damaged = {path for path, _ in self.damaged}
         whole = [entry for entry in mine if entry.path not in damaged]
-        for entry in mine[: mine.index(whole[-self.keep])] if len(whole) > self.keep else []:
+        if len(whole) <= self.keep:
+            return
+        stay = spared([entry.written for entry in whole], self.hourly, self.daily)
+        paths = {whole[place].path for place in stay}
+        for entry in mine[: mine.index(whole[-self.keep])]:
+            if entry.path in paths:
+                continue
             crash_point("checkpoint.before_remove")
             with contextlib.suppress(OSError):  # gone already, or no file: it stays, and counts no more
                 entry.path.unlink()
@@ -236,6 +260,35 @@ class CheckpointStore:
             return []
         pairs = ((name, pattern.fullmatch(name)) for name in os.listdir(self.folder))
         return [(self.folder / name, match) for name, match in pairs if match is not None]
+
+
+def spared(written: Sequence[float], hourly: int, daily: int) -> set[int]:
+    """Which of some checkpoints stay because of when they were written, by their places; the oldest first.
+
+    The last of each of the `hourly` latest hours in which there is one, and of the `daily` latest days, of UTC.
+    Hours and days without one do not count, so that a pause costs nothing. What is later in the list counts as
+    later, whatever a clock said.
+
+    >>> minutes = [0, 30, 59, 60, 119, 600]
+    >>> sorted(spared([60.0 * m for m in minutes], hourly=2, daily=0))  # of the second hour, of the eleventh
+    [4, 5]
+    """
+    found: set[int] = set()
+    for seconds, count in ((3600.0, hourly), (86400.0, daily)):
+        seen: set[float] = set()
+        for place in reversed(range(len(written))):
+            if len(seen) == count:
+                break
+            when = written[place] // seconds
+            if when not in seen:
+                seen.add(when)
+                found.add(place)
+    return found
+
+
+def _entry(path: Path, generation: int, sequence: int) -> Entry:
+    about = path.lstat()
+    return Entry(path, generation, sequence, about.st_size, about.st_mtime)
 
 
 def _there(path: str) -> bool:

@@ -52,7 +52,7 @@ MAY_CHANGE: dict[str, str] = {
     "source.settings": "how a broker is reached, but for isolation_level",
     "format.registry": "how the registry is reached",
     "learning.frozen": "thawing is recorded in the order of records",
-    "snapshots": "where and how often",
+    "snapshots": "where, how often and how many",
     "forecasts.transactional": "how answers are written",
     "dead.max_ratio": "when the run stops",
     "dead.over": "as dead.max_ratio",

@@ -255,7 +255,17 @@ class SnapshotsSection(Section):
     """Where and when everything that changes is kept."""
 
     folder: Path = Field(description="folder of snapshots, local or shared; made where it is not there")
-    keep: Count = Field(default=3, description="snapshots that are kept")
+    keep: Count = Field(default=3, description="newest snapshots that are kept")
+    hourly: int = Field(
+        default=0,
+        ge=0,
+        description="hours of which the last snapshot is kept besides; hours without one do not count",
+    )
+    daily: int = Field(
+        default=0,
+        ge=0,
+        description="days (UTC) of which the last snapshot is kept besides; days without one do not count",
+    )
     every_seconds: float = Field(
         default=30.0, ge=0.1, allow_inf_nan=False, description="seconds between snapshots"
     )

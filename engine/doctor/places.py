@@ -64,16 +64,13 @@ def snapshots(config: Config) -> Iterator[Finding]:
     if not largest:
         yield _first_run(config)
     place = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    free, need = shutil.disk_usage(place).free, largest * (config.snapshots.keep + 2) or ROOM
+    most = config.snapshots.keep + config.snapshots.hourly + config.snapshots.daily
+    free, need = shutil.disk_usage(place).free, largest * (most + 2) or ROOM
     yield Finding(
         "disk",
         free >= need,
         f"{free / 1e9:.1f} GB free"
-        + (
-            ""
-            if free >= need
-            else f"; expected {need / 1e9:.1f} GB for {config.snapshots.keep} snapshots and two"
-        ),
+        + ("" if free >= need else f"; expected {need / 1e9:.1f} GB for {most} snapshots and two"),
     )
 
 
