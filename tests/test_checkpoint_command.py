@@ -48,7 +48,7 @@ def test_ls_tells_what_was_learned_and_where_each_snapshot_stands(
     assert code == 0
     second = out.splitlines()[1]
     assert second.startswith(
-        "0-g000001-s00000002.safetensors  shard 0  generation 1  sequence 2  1970-01-02T00:00:00"
+        "0-g000001-s00000002.safetensors  shard 0  generation 1  sequence 2  file of 1970-01-02T00:00:00"
     )
     meta = peek(snapshots / "0-g000001-s00000002.safetensors")
     counts = meta["shard"]["counts"]

@@ -27,7 +27,10 @@ Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 @checkpoints.command("ls")
 def ls(folder: Folder, shard: Shard = None, as_json: Json = False) -> None:
-    """List the snapshots in DIR, oldest first: when each was written, what was learned, where it stands."""
+    """List the snapshots in DIR, oldest first: the time of each file, what was learned, where it stands.
+
+    A snapshot holds no time: that of a copy may be the copy's.
+    """
     from engine.checkpoint import CheckpointError, CheckpointStore
     from engine.checkpoint.store import shards
 
@@ -56,7 +59,7 @@ def _row(shard: str, entry: Entry) -> dict[str, Any]:
         "shard": shard,
         "generation": entry.generation,
         "sequence": entry.sequence,
-        "written": datetime.fromtimestamp(entry.path.lstat().st_mtime, UTC).isoformat(timespec="seconds"),
+        "written": datetime.fromtimestamp(entry.written, UTC).isoformat(timespec="seconds"),
         "bytes": entry.bytes,
     }
     try:
@@ -76,7 +79,7 @@ def _progress(meta: Mapping[str, Any]) -> dict[str, Any]:
 
 def _told(row: Mapping[str, Any]) -> list[str]:
     told = [f"shard {row['shard']}", f"generation {row['generation']}", f"sequence {row['sequence']}"]
-    told += [row["written"], f"{row['bytes']:,} bytes"]
+    told += [f"file of {row['written']}", f"{row['bytes']:,} bytes"]
     if "error" in row:
         told.append(f"damaged: {row['error']}")
     if "positions" in row:
