@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from streams.broker_config import options_of
+from streams.broker_config import options_of, without_values
 from streams.clients import Options
 from streams.errors import (
     BrokerConfigError,
@@ -55,7 +55,7 @@ def unknown_topic(bootstrap: str, topic: str, there: Collection[str]) -> Unknown
 
 
 @contextmanager
-def _connecting(bootstrap: str) -> Iterator[None]:
+def _connecting(bootstrap: str, options: Options) -> Iterator[None]:
     """kafka-python's errors while a client is made, as errors that say what to do."""
     from kafka.errors import KafkaConfigurationError, KafkaError
 
@@ -65,10 +65,11 @@ def _connecting(bootstrap: str) -> Iterator[None]:
         if isinstance(error, BrokerConfigError):
             raise
         raise BrokerConfigError(
-            f"kafka-python cannot use these settings for {bootstrap} ({error}); change or leave out what it names"
+            f"kafka-python cannot use these settings for {bootstrap} ({without_values(error, options)}); "
+            "change or leave out what it names"
         ) from error
     except (KafkaError, OSError) as error:
-        raise unavailable(bootstrap, error) from error
+        raise unavailable(bootstrap, without_values(error, options)) from error
 
 
 def connect_consumer(bootstrap: str, *, timeout: float = CONNECT, options: Options = None) -> KafkaConsumer:
@@ -80,7 +81,7 @@ def connect_consumer(bootstrap: str, *, timeout: float = CONNECT, options: Optio
     from kafka import KafkaConsumer
 
     read_any_header_name()
-    with _connecting(bootstrap):
+    with _connecting(bootstrap, options):
         return KafkaConsumer(
             **{"bootstrap_timeout_ms": int(1000 * timeout)} | options_of(KafkaConsumer, options),
             bootstrap_servers=bootstrap,
@@ -107,7 +108,7 @@ def connect_producer(
         "max_block_ms": int(1000 * REQUEST),
         "delivery_timeout_ms": int(1000 * DELIVERY),
     }
-    with _connecting(bootstrap):
+    with _connecting(bootstrap, options):
         return KafkaProducer(
             **usual | options_of(KafkaProducer, options),
             bootstrap_servers=bootstrap,
@@ -122,7 +123,7 @@ def connect_admin(bootstrap: str, *, timeout: float = CONNECT, options: Options 
     """A client that describes and makes topics; options and errors as for `connect_consumer`."""
     from kafka import KafkaAdminClient
 
-    with _connecting(bootstrap):
+    with _connecting(bootstrap, options):
         return KafkaAdminClient(
             **{"bootstrap_timeout_ms": int(1000 * timeout)} | options_of(KafkaAdminClient, options),
             bootstrap_servers=bootstrap,

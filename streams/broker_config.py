@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,13 @@ _OBJECTS = {
 }  # fmt: skip
 _FILES = ("ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_crlfile")
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+_WORDS: dict[str, Sequence[str]] = {
+    "security_protocol": _PROTOCOLS,
+    "sasl_mechanism": ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI", "OAUTHBEARER", "AWS_MSK_IAM"),
+    "isolation_level": ("read_committed", "read_uncommitted"),
+    "compression_type": ("gzip", "snappy", "lz4", "zstd"),
+}
+"""Values that are words, and no secret."""
 
 
 def read_options(path: Path | None) -> dict[str, Any]:
@@ -33,7 +40,7 @@ def read_options(path: Path | None) -> dict[str, Any]:
     ssl_cafile = "/etc/kafka/ca.pem"
 
     Raises BrokerConfigError where the file cannot be read or a setting is unknown or of the wrong kind; no
-    error shows a value of a password.
+    error shows a value.
     """
     if path is None:
         return {}
@@ -61,7 +68,10 @@ def read_options(path: Path | None) -> dict[str, Any]:
 
 
 def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The same settings; BrokerConfigError where one is unknown, not for others to set, or of the wrong kind."""
+    """The same settings; BrokerConfigError where one is unknown, not for others to set, or of the wrong kind.
+
+    No error repeats a value: a password may stand in the wrong place.
+    """
     known = _known()
     for name, value in options.items():
         if name in _OURS:
@@ -77,15 +87,34 @@ def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
             )
     protocol = options.get("security_protocol", "PLAINTEXT")
     if protocol not in _PROTOCOLS:
-        raise BrokerConfigError(f"security_protocol is {protocol!r}; expected one of {', '.join(_PROTOCOLS)}")
+        raise BrokerConfigError(
+            f"security_protocol is none of {', '.join(_PROTOCOLS)}; set it to one of them"
+        )
     if protocol.startswith("SASL") and not options.get("sasl_mechanism"):
         raise BrokerConfigError(
             f"security_protocol is {protocol} and sasl_mechanism is not given; expected one, such as PLAIN"
         )
     for name in _FILES:
         if options.get(name) is not None and not Path(options[name]).is_file():
-            raise BrokerConfigError(f"{name} is {options[name]!r}; no such file, check the path")
+            raise BrokerConfigError(f"{name} names no file; check the path")
     return dict(options)
+
+
+def without_values(error: object, options: Mapping[str, Any] | None) -> str:
+    """A client's error as text, without the values of settings that it repeats.
+
+    >>> without_values("cannot parse socks5//me:secret", {"proxy_url": "socks5//me:secret"})
+    'cannot parse …'
+    """
+    text = str(error)
+    values = {
+        value
+        for name, value in (options or {}).items()
+        if isinstance(value, str) and len(value) > 2 and value not in _WORDS.get(name, ())
+    }
+    for value in sorted(values, key=len, reverse=True):
+        text = text.replace(value, "…")
+    return text
 
 
 def from_text(name: str, text: str) -> Any:

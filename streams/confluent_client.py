@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from streams.broker import refused, unavailable
+from streams.broker_config import without_values
+from streams.clients import Options
 from streams.errors import BrokerConfigError, StreamError
 from streams.event import TopicPartition
 
 
 @contextmanager
-def connecting(bootstrap: str) -> Iterator[None]:
+def connecting(bootstrap: str, options: Options) -> Iterator[None]:
     """confluent-kafka's errors while a client is made, as errors that say what to do."""
     from confluent_kafka import KafkaError, KafkaException
 
@@ -24,10 +26,10 @@ def connecting(bootstrap: str) -> Iterator[None]:
         code = error.args[0].code() if isinstance(error, KafkaException) else KafkaError._INVALID_ARG
         if code in (KafkaError._INVALID_ARG, KafkaError._CONFLICT):
             raise BrokerConfigError(
-                f"confluent-kafka cannot use these settings for {bootstrap} ({error}); change or leave out "
-                "what it names"
+                f"confluent-kafka cannot use these settings for {bootstrap} ({without_values(error, options)}); "
+                "change or leave out what it names"
             ) from error
-        raise unavailable(bootstrap, error) from error
+        raise unavailable(bootstrap, without_values(error, options)) from error
 
 
 @contextmanager

@@ -58,7 +58,7 @@ class ConfluentReader:
         self._paused: set[TopicPartition] = set()  # held ones with so much aside that no more is fetched
         self._known: dict[tuple[str, int], TopicPartition] = {}
         chosen = options_of(KafkaConsumer, options)
-        with connecting(bootstrap):
+        with connecting(bootstrap, options):
             self._consumer = Consumer(usual | translated(chosen) | ours, logger=_log)
             try:
                 self._consumer.list_topics(timeout=first(chosen, timeout))

@@ -64,7 +64,7 @@ class ConfluentWriter:
         self._refusal: Any = KafkaException
         self._error: Any = None
         self._fatal: Any = None
-        with connecting(bootstrap):
+        with connecting(bootstrap, options):
             self._producer = Producer(settings, logger=_log)
             self._produce, self._told = self._producer.produce, self._acknowledged
             self._producer.list_topics(timeout=first(chosen, timeout))

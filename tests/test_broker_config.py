@@ -17,6 +17,7 @@ from engine.cli import main
 from engine.demo import _PEERS_COMMAND
 from streams.broker import KafkaLog, connect_consumer, connect_producer, ensure_topics
 from streams.broker_config import check_options, read_options
+from streams.clients import Client
 from streams.codecs import encode_event
 from streams.errors import BrokerConfigError, BrokerUnavailable
 from streams.event import Event
@@ -129,9 +130,9 @@ def test_settings_that_contradict_each_other_are_no_absent_broker() -> None:
         ("request_timeout_ms = true", "request_timeout_ms is a value of type bool; expected a number"),
         ("ssl_check_hostname = 0", "ssl_check_hostname is a value of type int; expected true or false"),
         ("sasl_plain_password = 12345678", "sasl_plain_password is a value of type int; expected text$"),
-        ('security_protocol = "TLS"', "security_protocol is 'TLS'; expected one of PLAINTEXT, SSL, SASL_"),
+        ('security_protocol = "TLS"', "security_protocol is none of PLAINTEXT, SSL, SASL_.*; set it to one"),
         ('security_protocol = "SASL_SSL"', "SASL_SSL and sasl_mechanism is not given"),
-        ('ssl_cafile = "nowhere.pem"', "ssl_cafile is 'nowhere.pem'; no such file"),
+        ('ssl_cafile = "nowhere.pem"', "ssl_cafile names no file; check the path$"),
         ('[kafka]\nclient_id = "a"', r"\[kafka\] is a table; expected all settings at the top"),
         ("security.protocol=SSL", "not TOML"),
         (b"\xff\xfe", "not TOML"),
@@ -145,7 +146,19 @@ def test_a_setting_that_cannot_be_meant_is_refused_by_its_name(
     with pytest.raises(BrokerConfigError, match=said) as told:
         read_options(path)
     assert str(told.value).startswith(f"--broker-config {path}: ")
-    assert "12345678" not in str(told.value)
+    for value in ("12345678", "TLS", "nowhere", "30s", "kafka:9092"):
+        assert value not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["proxy_url", "sasl_mechanism", "isolation_level"])
+def test_what_a_client_says_of_a_setting_is_told_without_its_value(
+    name: str, client: Client, broker: str
+) -> None:
+    """A password in the wrong place, or an address that holds one."""
+    options = {"security_protocol": "SASL_PLAINTEXT"} if name == "sasl_mechanism" else {}
+    with pytest.raises((BrokerConfigError, BrokerUnavailable)) as told:
+        KafkaSource(broker, "none", start="end", client=client, options={**options, name: "me:hunter2"})
+    assert "hunter2" not in str(told.value)
 
 
 def test_a_missing_file_of_settings_says_so(tmp_path: Path) -> None:
