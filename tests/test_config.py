@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import socket
 import sys
 import tomllib
 from pathlib import Path
@@ -18,6 +19,9 @@ from engine.config.cross_checks import WITH_REGISTRY
 from engine.config.errors import ConfigError
 from engine.config.identity import MAY_CHANGE, MUST_STAY
 from engine.config.settings import OPTIONS, Settings, keys, read_config, variable
+from engine.demo import FORECASTS, KEYS
+from streams.flights import EVENTS, LABELS
+from streams.log import EmbeddedLog
 
 ROOT = Path(__file__).resolve().parent.parent
 MINIMAL = '[source]\nlog = "l.sqlite"\nevents = "e"\n[snapshots]\nfolder = "s"\n'
@@ -364,6 +368,28 @@ def test_an_example_can_be_used_as_it_is(name: str, capsys: pytest.CaptureFixtur
     assert config.start is not None
     code, out, _ = everlearn("config", "example", name, capsys=capsys)
     assert (code, out) == (0, (TEMPLATES / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def test_the_example_of_the_flights_reads_what_the_producer_writes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = TEMPLATES / "flights.toml"
+    config = read_config(file).config
+    assert (config.source.events, config.source.labels) == (EVENTS, LABELS)
+    assert config.forecasts.topic == FORECASTS
+    assert config.learner_options["keys"] == KEYS
+    monkeypatch.chdir(tmp_path)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("EVERLEARN_METRICS__PORT", str(free.getsockname()[1]))
+    EmbeddedLog(tmp_path / "flights.sqlite").close()
+    log = ["--log", "flights.sqlite"]
+    code, _, err = everlearn("produce", "flights", *log, "--speed", "1e9", "--limit", "60", capsys=capsys)
+    assert code == 0, err
+    code, out, err = everlearn("run", "--config", file, *log, "--bounded", capsys=capsys)
+    assert code == 0, err
+    assert "finished: 60 events, " in out
+    assert ", 0 records refused" in out
 
 
 def test_the_examples_together_show_every_section() -> None:
