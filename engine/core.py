@@ -11,13 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import compiled, forecast, kernels, state
-from engine.encoders.fields import Encoded, Fields, row_of
+from engine.encoders.categories import row_of
+from engine.encoders.fields import Encoded, Fields
 from engine.forecast import Forecast
 from engine.kernels import FORECAST, LEARN, OBSERVE, WARM, Settings
 from engine.layout import OBSERVED, Sizes
+from engine.name_table import NameTable
 from engine.names import from_json, plain, to_json
 from engine.options import Options
+from engine.packed import pack, unpack
 from engine.rules.local import ACTIVATIONS
+from engine.state_before import learner_of
 from memory.overdue import Overdue
 
 F64 = NDArray[np.float64]
@@ -37,7 +41,7 @@ class Core:
         self.regression = regression
         self.fields = Fields(options.max_features)
         self.classes: dict[Hashable, int] = {}
-        self.key_rows: dict[Any, int] = {}
+        self.key_rows = NameTable()
         self.experience: dict[int, Kept] = {}
         self.overdue = Overdue(len(options.keys) + 1)
         self.counts = {"infinite_values": 0, "hashed_names": 0, "forgotten": 0}
@@ -268,7 +272,7 @@ class Core:
         return self.fields.rows(categories, admit=admit) if categories else self._nothing
 
     def _make_rows(self) -> None:
-        keys, categories = len(self.key_rows) + 1, len(self.fields.category_rows) + 1
+        keys, categories = len(self.key_rows) + 1, self.fields.categories.rows + 1
         if keys <= len(self.state.key_rates.time) and categories <= len(self.state.category_rates.time):
             return
         self.state = self.state._replace(
@@ -329,41 +333,45 @@ class Core:
     # -- snapshot -------------------------------------------------------------------------------------------
 
     def to_state(self) -> tuple[state.Arrays, dict[str, Any]]:
-        """A copy of everything that changes: arrays, and JSON-able meta."""
-        return state.flatten(self.state), {
+        """A copy of everything that changes: arrays, and JSON-able meta, small whatever was learned."""
+        fields, fields_meta = self.fields.state()
+        arrays = state.flatten(self.state)
+        arrays |= {f"fields.{name}": array for name, array in fields.items()}
+        arrays |= {f"overdue.{name}": array for name, array in self.overdue.snapshot().items()}
+        arrays["key_rows"] = self.key_rows.snapshot()
+        arrays["experience.serial"] = np.fromiter(self.experience, np.int64, len(self.experience))
+        arrays["experience.events"] = pack(list(self.experience.values()))
+        return arrays, {
             "regression": self.regression,
             "options": self.options.to_json(),
-            "fields": self.fields.state(),
+            "fields": fields_meta,
             "classes": [to_json(label) for label in self.classes],
-            "key_rows": [[i, to_json(value)] for i, value in self.key_rows],
             "sizes": {
                 name: getattr(self.sizes, name) for name in ("features", "outputs", "keys", "categories")
             },
-            "experience": [
-                [serial, to_json(id), time, [to_json(key) for key in keys]]
-                for serial, (id, time, keys) in self.experience.items()
-            ],
-            "overdue": self.overdue.snapshot(),
             "counts": dict(self.counts),
         }
 
     @classmethod
     def from_state(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Core:
-        """The core that `to_state` copied."""
+        """The core that `to_state` copied, in this release or before."""
+        arrays, meta = learner_of(arrays, meta)
         core = cls(Options.from_json(meta["options"]), regression=bool(meta["regression"]))
-        core.fields = Fields.from_state(meta["fields"])
+        core.fields = Fields.from_state(_under(arrays, "fields."), meta["fields"])
         core.classes = {from_json(label): i for i, label in enumerate(meta["classes"])}
-        core.key_rows = {(i, from_json(value)): n + 1 for n, (i, value) in enumerate(meta["key_rows"])}
+        core.key_rows = NameTable.restored(arrays["key_rows"])
         core.sizes = replace(core.sizes, **meta["sizes"])
-        core.experience = {
-            serial: (from_json(id), time, tuple(from_json(key) for key in keys))
-            for serial, id, time, keys in meta["experience"]
-        }
-        core.overdue.restore(meta["overdue"])
+        serials, events = arrays["experience.serial"].tolist(), unpack(arrays["experience.events"])
+        core.experience = dict(zip(serials, events, strict=True))
+        core.overdue.restore(_under(arrays, "overdue."))
         core.counts = dict(meta["counts"])
         core.state = state.unflatten(arrays)
         core._prepare()
         return core
+
+
+def _under(arrays: Mapping[str, NDArray[Any]], prefix: str) -> state.Arrays:
+    return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def _missing(value: Hashable) -> bool:

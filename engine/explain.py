@@ -84,9 +84,10 @@ def key_statistics(core: Core, forecast: Forecast) -> list[dict[str, Any]]:
     out: list[dict[str, Any]] = []
     labels: list[Hashable] = list(core.classes)
     for i, (field, value) in enumerate(zip(core.options.keys, forecast.keys, strict=True)):
-        row = core.key_rows.get((i, value))
-        if row is None:
+        place = core.key_rows.places.get((i, value))
+        if place is None:
             continue
+        row = place + 1
         for j, horizon in enumerate(core.options.horizons):
             fade = float(np.exp(-max(forecast.now - table.time[row], 0.0) / horizon))
             total = table.total[row, j] * fade

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine import packed
 from engine.encoders.fields import Slot
 from engine.layout import MIXERS, OBSERVED, TIME, VALUE, Sizes
-from engine.names import from_json, to_json
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -137,55 +138,55 @@ def relay(forecast: Forecast, new: Sizes) -> None:
     forecast.record, forecast.sizes = record, new
 
 
-def pack(forecasts: Sequence[Forecast], base: Sizes) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Kept forecasts as one array and a JSON-able description; `base` holds what all of them share."""
-    grown = ("features", "outputs", "keys", "categories")
-    meta = [
-        {
-            "id": to_json(f.id),
-            "time": f.time,
-            "version": f.version,
-            "infinite": f.infinite,
-            "labels": len(f.labels),
-            "sizes": [getattr(f.sizes, name) for name in grown],
-            "keys": [to_json(key) for key in f.keys],
-            "categories": [[to_json(name), value] for name, value in f.categories.items()],
-            "unknown": [
-                [to_json(name), part, None if math.isnan(value) else value]
-                for (name, part), value in f.unknown.items()
-            ],
-        }
-        for f in forecasts
-    ]
-    records = [f.record for f in forecasts]
-    return {"records": np.concatenate(records) if records else np.zeros(0)}, {"forecasts": meta}
+GROWN = ("features", "outputs", "keys", "categories")
+"""The sizes in which kept forecasts may differ."""
 
 
-def unpack(
-    arrays: dict[str, NDArray[Any]], meta: dict[str, Any], base: Sizes, labels: Sequence[Hashable]
-) -> list[Forecast]:
-    """What `pack` took; labels are the learner's classes, of which each forecast knew the first few."""
-    at = 0
-    out = []
-    for item in meta["forecasts"]:
-        features, outputs, keys, categories = item["sizes"]
-        sizes = replace(base, features=features, outputs=outputs, keys=keys, categories=categories)
-        end = at + sizes.dim.record
+def pack(forecasts: Sequence[Forecast]) -> dict[str, NDArray[Any]]:
+    """Kept forecasts as few arrays; what all of them share is left out."""
+    n = len(forecasts)
+    sizes = list(map(attrgetter("sizes"), forecasts))
+    rows: dict[tuple[int, ...], int] = {}
+    grown = attrgetter(*GROWN)
+    row_of = {key: rows.setdefault(grown(each), len(rows)) for key, each in {id(s): s for s in sizes}.items()}
+
+    def numbers(values: Iterable[int]) -> NDArray[np.int64]:
+        return np.fromiter(values, np.int64, n)
+
+    return {
+        "records": np.concatenate([f.record for f in forecasts]) if n else np.zeros(0),
+        "names": packed.pack(list(map(attrgetter("id", "keys", "categories", "unknown"), forecasts))),
+        "times": np.array(list(map(attrgetter("time"), forecasts)), np.float64),  # NaN where there is none
+        "versions": numbers(map(attrgetter("version"), forecasts)),
+        "infinite": numbers(map(attrgetter("infinite"), forecasts)),
+        "labels": numbers(map(len, map(attrgetter("labels"), forecasts))),
+        "sizes": np.array(list(rows), np.int64).reshape(-1, len(GROWN)),
+        "sizes_row": numbers(map(row_of.__getitem__, map(id, sizes))),
+    }
+
+
+def unpack(arrays: Mapping[str, NDArray[Any]], base: Sizes, labels: Sequence[Hashable]) -> list[Forecast]:
+    """What `pack` took; base: what all share, labels: the classes of which each forecast knew the first few."""
+    sizes = [replace(base, **dict(zip(GROWN, row, strict=True))) for row in arrays["sizes"].tolist()]
+    known = {n: tuple(labels[:n]) for n in set(arrays["labels"].tolist())}
+    columns = (arrays[name].tolist() for name in ("times", "versions", "infinite", "labels", "sizes_row"))
+    at, out = 0, []
+    for (name, keys, categories, unknown), time, version, infinite, count, row in zip(
+        packed.unpack(arrays["names"]), *columns, strict=True
+    ):
+        end = at + sizes[row].dim.record
         out.append(
             Forecast(
-                id=from_json(item["id"]),
-                time=item["time"],
-                version=item["version"],
-                infinite=item["infinite"],
-                labels=tuple(labels[: item["labels"]]),
+                id=name,
+                time=None if math.isnan(time) else time,
+                version=version,
+                infinite=infinite,
+                labels=known[count],
                 record=arrays["records"][at:end].copy(),
-                sizes=sizes,
-                keys=tuple(from_json(key) for key in item["keys"]),
-                categories={from_json(name): value for name, value in item["categories"]},
-                unknown={
-                    (from_json(name), part): math.nan if value is None else value
-                    for name, part, value in item["unknown"]
-                },
+                sizes=sizes[row],
+                keys=keys,
+                categories=categories,
+                unknown=unknown,
             )
         )
         at = end

@@ -23,6 +23,7 @@ from engine.explain import expert_weights, explain
 from engine.forecast import Forecast, pack, unpack
 from engine.names import plain, storable
 from engine.options import HOUR, Options, key_fields, numbers_of
+from engine.state_before import forecasts_of
 
 if TYPE_CHECKING:
     import torch
@@ -221,11 +222,12 @@ class _Face:
 
     def pack(self, forecasts: Sequence[Forecast]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Kept forecasts as arrays and JSON-able meta, for a snapshot."""
-        return pack(forecasts, self._core.sizes)
+        return pack(forecasts), {}
 
     def unpack(self, tensors: dict[str, NDArray[Any]], meta: dict[str, Any]) -> list[Forecast]:
-        """The forecasts that `pack` took."""
-        return unpack(tensors, meta, self._core.sizes, tuple(self._core.classes))
+        """The forecasts that `pack` took, in this release or before."""
+        packed, _ = forecasts_of(tensors, meta)
+        return unpack(packed, self._core.sizes, tuple(self._core.classes))
 
     def __getstate__(self) -> dict[str, Any]:
         tensors, meta = self.state()

@@ -380,25 +380,24 @@ class Shard:
         self.refusals.add(refusal)
 
     def state(self) -> tuple[Arrays, Meta]:
-        """All that a later `restore` needs to go on to the bit."""
-        learner, learner_meta = self.model.state()
-        packed, packed_meta = self.model.pack(self.pending.payloads())
-        arrays = {f"learner/{name}": array for name, array in learner.items()}
-        arrays |= {f"pending/{name}": array for name, array in packed.items()}
-        join, join_meta = self.pending.snapshot()
-        arrays |= {f"join/{name}": array for name, array in join.items()}
-        meta = {
-            "learner": learner_meta,
-            "pending": packed_meta,
-            "join": join_meta,
-            "pacer": None if self.pacer is None else self.pacer.snapshot(),
+        """All that a later `restore` needs to go on to the bit: copies, whatever is large as arrays."""
+        parts = {
+            "learner": self.model.state(),
+            "pending": self.model.pack(self.pending.payloads()),
+            "join": self.pending.snapshot(),
             "metrics": self.metrics.state(),
+        }
+        arrays = {
+            f"{part}/{name}": array for part, (held, _) in parts.items() for name, array in held.items()
+        }
+        return arrays, {
+            **{part: meta for part, (_, meta) in parts.items()},
+            "pacer": None if self.pacer is None else self.pacer.snapshot(),
             "witness": None if self.witness is None else self.witness.state(),
             "counts": msgspec.to_builtins(self.counts),
             "refusals": self.refusals.state(),
             "frozen": self.frozen,
         }
-        return arrays, meta
 
     def restore(self, arrays: Mapping[str, np.ndarray[Any, Any]], meta: Mapping[str, Any]) -> None:
         """Go back to what `state` returned; the learner is made anew from it."""
@@ -408,7 +407,7 @@ class Shard:
         self.pending.restore(_under(arrays, "join/"), meta["join"], waiting)
         if self.pacer is not None:
             self.pacer.restore(meta["pacer"] or [])
-        self.metrics = PrequentialMetrics.from_state(meta["metrics"])
+        self.metrics = PrequentialMetrics.from_state(_under(arrays, "metrics/"), meta["metrics"])
         self.witness = None if meta["witness"] is None else Witness.from_state(meta["witness"])
         self.counts = msgspec.convert(meta["counts"], Counts)
         self.refusals.restore(meta["refusals"])

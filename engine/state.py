@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import mixing, network, newton
-from engine.encoders.fields import MAX_ROWS
+from engine.encoders.categories import MAX_ROWS
 from engine.kernels import Encoder, Linear, Scratch, State
 from engine.layout import MIXERS, RANDOM_UNITS, Sizes
 from memory import metric, neighbours, rates, tiles

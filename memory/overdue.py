@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import OrderedDict
-from collections.abc import Sequence
+from array import array
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from memory.awaited import SPARE, Awaited
 from memory.rates import Rates, overdue
 
 PATIENCE = 1.05
 LIMIT = 50_000
-SPARE = 64
 STEADY = 5
 STEP_LIMIT = 0.25
 SHORTEST, LONGEST = 1e-3, 1e12
@@ -28,54 +31,60 @@ class Overdue:
     """Which observed events still wait for their label, and since when they are overdue.
 
     Events are named by the number under which they were observed; at most `LIMIT` wait, the oldest gives way.
-    All of it is plain Python and small; `snapshot` and `restore` keep it.
     """
 
     def __init__(self, fields: int) -> None:
-        self.waiting: OrderedDict[int, tuple[float, tuple[int, ...], bool]] = OrderedDict()
-        self.due: list[tuple[float, int]] = []
-        self.delays: dict[int, list[float]] = {}
+        self.waiting = Awaited(fields)
+        self.due: list[tuple[float, int]] = []  # a heap; holds events that wait no longer as well
+        self._next = -1  # an event that waits, as was found at the top of the heap
+        self._labels, self._delay = array("d"), array("d")  # per row: delays seen, and their mean logarithm
         self.error = [[0.0, 0.0] for _ in range(fields)]
         self.everywhere = [0.0, 0.0]
 
     def next_due(self) -> float:
         """The time after which a further event is overdue; infinite while none will be."""
-        while self.due and self.due[0][1] not in self.waiting:
+        while self.due:
+            due, number = self.due[0]
+            if number == self._next or self.waiting.find(number) >= 0:
+                self._next = number
+                return due
             heapq.heappop(self.due)
-        return self.due[0][0] if self.due else math.inf
+        return math.inf
 
     def advance(self, table: Rates, outputs: int, now: float) -> None:
         """Count in what has become overdue by `now`."""
         while self.due and self.due[0][0] < now:
             _, number = heapq.heappop(self.due)
-            held = self.waiting.get(number)
-            if held is None:
+            place = self.waiting.find(number)
+            if place < 0:
                 continue
-            when, rows, _ = held
-            for row in rows:
+            when = self.waiting.time(place)
+            for row in self.waiting.rows(place):
                 if row >= 0:
                     overdue(table, row, when, outputs, 1.0)
-            self.waiting[number] = (when, rows, True)
+            self.waiting.find_late(place)
 
     def arrive(self, table: Rates, outputs: int, number: int, when: float, rows: Sequence[int]) -> None:
-        """Event `number` of time `when` happened; rows: of its key values, −1 where one is missing."""
-        rows = tuple(int(row) for row in rows)
-        self.waiting[number] = (when, rows, False)
-        if len(self.waiting) > LIMIT:
-            self.drop(table, outputs, next(iter(self.waiting)))
+        """Event `number`, above all before, of time `when` happened.
+
+        rows: of its key values, −1 where one is missing.
+        """
         best = -1
         for field, row in enumerate(rows):
-            known = row >= 0 and row in self.delays
+            known = 0 <= row < len(self._labels) and self._labels[row] > 0.0
             if known and (best < 0 or self.error[field][1] < self.error[best][1]):
                 best = field
-        if best >= 0:
-            heapq.heappush(self.due, (when + PATIENCE * math.exp(self._expected(rows[best])), number))
+        due = when + PATIENCE * math.exp(self._expected(rows[best])) if best >= 0 else math.inf
+        self.waiting.add(number, when, rows, due)
+        if len(self.waiting) > LIMIT:
+            self.drop(table, outputs, self.waiting.number(self.waiting.oldest()))
+        if due < math.inf:
+            heapq.heappush(self.due, (due, number))
         if len(self.due) > 2 * len(self.waiting) + SPARE:  # most of these labels came in time
-            self.due = [entry for entry in self.due if entry[1] in self.waiting]
-            heapq.heapify(self.due)
+            self.due = self.waiting.dues()
 
     def _expected(self, row: int) -> float:
-        n, mean = self.delays.get(row, (0.0, 0.0))
+        n, mean = (self._labels[row], self._delay[row]) if row < len(self._labels) else (0.0, 0.0)
         return (n * mean + 2.0 * self.everywhere[1]) / (n + 2.0)
 
     def label(self, table: Rates, outputs: int, number: int, now: float) -> None:
@@ -96,41 +105,48 @@ class Overdue:
             error = self.error[field]
             error[0] += 1.0
             error[1] += (abs(delay - self._expected(row)) - error[1]) / min(error[0], 2_000.0)
-            known = self.delays.setdefault(row, [0.0, 0.0])
-            known[0] += 1.0
-            step = delay - known[1]
-            if known[0] > STEADY:
-                step = min(max(step, -STEP_LIMIT), STEP_LIMIT)
-            known[1] += step / min(known[0], 50.0)
+            self._learn(row, delay)
+
+    def _learn(self, row: int, delay: float) -> None:
+        for table in (self._labels, self._delay):
+            if row >= len(table):
+                table.frombytes(bytes(8 * (row + 1 - len(table))))
+        self._labels[row] += 1.0
+        n, mean = self._labels[row], self._delay[row]
+        step = delay - mean
+        if n > STEADY:
+            step = min(max(step, -STEP_LIMIT), STEP_LIMIT)
+        self._delay[row] = mean + step / min(n, 50.0)
 
     def drop(self, table: Rates, outputs: int, number: int) -> tuple[float, tuple[int, ...]] | None:
         """Event `number` waits no longer and counts no more as overdue; its time and rows, if it waited."""
-        held = self.waiting.pop(number, None)
-        if held is None:
+        place = self.waiting.find(number)
+        if place < 0:
             return None
-        when, rows, counted = held
-        if counted:
+        if number == self._next:
+            self._next = -1
+        when, rows = self.waiting.time(place), self.waiting.rows(place)
+        if self.waiting.late(place):
             for row in rows:
                 if row >= 0:
                     overdue(table, row, when, outputs, -1.0)
+        self.waiting.remove(place)
         return when, rows
 
-    def snapshot(self) -> dict[str, Any]:
-        """JSON-able content."""
+    def snapshot(self) -> dict[str, NDArray[Any]]:
+        """A copy: what waits, delays (2, rows), error (fields, 2), everywhere (2,)."""
         return {
-            "waiting": [[n, when, list(rows), counted] for n, (when, rows, counted) in self.waiting.items()],
-            "due": sorted(list(entry) for entry in self.due if entry[1] in self.waiting),
-            "delays": [[row, *known] for row, known in self.delays.items()],
-            "error": self.error,
-            "everywhere": self.everywhere,
+            **self.waiting.snapshot(),
+            "delays": np.array([np.array(self._labels), np.array(self._delay)]),
+            "error": np.array(self.error),
+            "everywhere": np.array(self.everywhere),
         }
 
-    def restore(self, content: dict[str, Any]) -> None:
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Become what `snapshot` described."""
-        self.waiting = OrderedDict(
-            (n, (when, tuple(rows), counted)) for n, when, rows, counted in content["waiting"]
-        )
-        self.due = [(when, number) for when, number in content["due"]]
-        self.delays = {row: [n, mean] for row, n, mean in content["delays"]}
-        self.error = [list(entry) for entry in content["error"]]
-        self.everywhere = list(content["everywhere"])
+        self.waiting.restore(arrays)
+        self._next = -1
+        self.due = self.waiting.dues()
+        self._labels, self._delay = (array("d", row.tobytes()) for row in arrays["delays"])
+        self.error = arrays["error"].tolist()
+        self.everywhere = arrays["everywhere"].tolist()

@@ -26,15 +26,27 @@ def regressor(**options: Any) -> OnlineRegressor:
 
 def contents(model: Any) -> dict[str, Any]:
     """Everything that changes in a learner, comparable with ==: bytes by array name, and its description."""
-    arrays, meta = model.state()
+    return bits(*model.state())
+
+
+def bits(arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> dict[str, Any]:
+    """Arrays and their description, comparable with ==."""
     found: dict[str, Any] = {name: (a.shape, a.dtype.str, a.tobytes()) for name, a in arrays.items()}
     return found | {"meta": json.dumps(meta)}
 
 
+def described(model: Any) -> dict[str, Any]:
+    """The same of names, counts and what is remembered alone, numbers that were learned left out."""
+    arrays, meta = model.state()
+    parts = ("fields.", "key_rows", "experience.", "overdue.")
+    return bits({name: array for name, array in arrays.items() if name.startswith(parts)}, meta)
+
+
 def finite(model: Any) -> bool:
     """Whether every number inside a learner is finite (a row without an event is of time −∞)."""
+    endless = {"key_rates.time": -np.inf, "category_rates.time": -np.inf, "overdue.due": np.inf}
     return all(
-        (np.isfinite(array) | (np.isneginf(array) & name.endswith("rates.time"))).all()
+        (np.isfinite(array) | (array == endless.get(name, 0.0))).all()
         for name, array in model.state()[0].items()
     )
 

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine import arrays
-from memory import overdue, rates
+from memory import awaited, overdue, rates
 from memory.overdue import SPARE, Overdue
+from tests.before_arrays import OverdueBefore, overdue_before
 from tests.small_models import as_array, classifier, contents, one_by_one, regressor, row
 
 OUTPUTS = 2
@@ -28,6 +29,19 @@ def counted(statistics: rates.Rates, now: float) -> list[float]:
     """How many events each row counts as overdue, decay taken out."""
     age = np.where(np.isfinite(statistics.time), now - statistics.time, 0.0)
     return (statistics.total[:, 0, OUTPUTS + 2] * np.exp(age / 1e9)).round(3).tolist()
+
+
+def late_of(waiting: Any) -> int:
+    """How many wait whose label is late."""
+    return int(waiting.snapshot()["late"].sum())
+
+
+def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+    """The same arrays to the bit."""
+    pairs = [(a[name], b[name]) for name in a]
+    return a.keys() == b.keys() and all(
+        x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes() for x, y in pairs
+    )
 
 
 def test_labels_that_come_long_before_they_are_due_leave_nothing_behind() -> None:
@@ -55,7 +69,7 @@ def test_an_event_that_gives_way_is_counted_no_more(monkeypatch: pytest.MonkeyPa
         for of in (0, 1):
             rates.arrive(statistics, of, when, OUTPUTS)
         waiting.arrive(statistics, OUTPUTS, number, when, (0, 1))
-        late = sum(was_late for _, _, was_late in waiting.waiting.values())
+        late = late_of(waiting)
         assert late == min(number - 1, 2)
         assert counted(statistics, when) == [late, late, 0.0]
     for number in list(waiting.waiting):
@@ -83,17 +97,82 @@ def test_what_is_counted_is_what_waits_past_its_time_before_and_after_a_snapshot
             content = waiting.snapshot()
             waiting = Overdue(2)
             waiting.restore(content)
-            assert waiting.snapshot() == content
+            assert same(waiting.snapshot(), content)
         due = waiting.next_due()
-        before = sum(late for _, _, late in waiting.waiting.values())
+        before = late_of(waiting)
         waiting.advance(statistics, OUTPUTS, now)
-        late = sum(late for _, _, late in waiting.waiting.values())
+        late = late_of(waiting)
         assert (late > before) == (due < now)
         waiting.arrive(statistics, OUTPUTS, number, now, (0, 1))
         if labelled:
             waiting.label(statistics, OUTPUTS, number - back, now)
-        late = sum(late for _, _, late in waiting.waiting.values())
+        late = late_of(waiting)
         assert counted(statistics, now) == [late, late, 0.0]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(["arrive", "arrive", "label", "drop", "advance", "due", "keep"]),
+            st.sampled_from([0.0, 0.5, 3.0, 40.0, 900.0, -20.0]),
+            st.integers(0, 9),
+            st.tuples(st.integers(-1, 3), st.integers(-1, 3)),
+        ),
+        max_size=120,
+    ),
+    limit=st.sampled_from([2, 5, 1000]),
+)
+def test_all_is_to_the_bit_as_it_was_in_dicts_and_lists(steps: list[Any], limit: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(overdue, "LIMIT", limit)
+        patch.setattr(overdue, "SPARE", 3)
+        patch.setattr(awaited, "SPARE", 3)
+        now, before = Overdue(2), OverdueBefore(2)
+        tables = table(4), table(4)
+        time, number = 0.0, 0
+        for step, passed, back, rows in steps:
+            time += passed
+            if step == "arrive":
+                number += 1 + back // 8
+                for waiting, statistics in zip((now, before), tables, strict=True):
+                    waiting.arrive(statistics, OUTPUTS, number, time, rows)
+            elif step == "label":
+                for waiting, statistics in zip((now, before), tables, strict=True):
+                    waiting.label(statistics, OUTPUTS, number - back, time)
+            elif step == "drop":
+                found = [
+                    waiting.drop(statistics, OUTPUTS, number - back)
+                    for waiting, statistics in zip((now, before), tables, strict=True)
+                ]
+                assert found[0] == found[1]
+            elif step == "advance":
+                for waiting, statistics in zip((now, before), tables, strict=True):
+                    waiting.advance(statistics, OUTPUTS, time)
+            elif step == "due":
+                assert now.next_due() == before.next_due()
+            else:
+                arrays = now.snapshot()
+                now = Overdue(2)
+                now.restore(arrays)
+                assert same(now.snapshot(), arrays)
+            assert list(now.waiting) == list(before.waiting)
+            assert len(now.waiting) == len(before.waiting)
+        kept, expected = overdue_before(now), before.snapshot()
+        assert kept | {"delays": sorted(kept["delays"])} == expected | {"delays": sorted(expected["delays"])}
+        assert tables[0].total.tobytes() == tables[1].total.tobytes()
+
+
+def test_gaps_are_closed() -> None:
+    waiting = awaited.Awaited(1)
+    for number in range(10_000):
+        waiting.add(number, float(number), (number % 5,), due=number + 5.0)
+        if number % 50:
+            waiting.remove(waiting.find(number - 1 if number % 2 else number))
+        assert len(waiting._numbers) <= 2 * len(waiting) + awaited.SPARE + 1
+    assert list(waiting) == sorted(waiting)
+    assert [waiting.number(waiting.find(number)) for number in waiting] == list(waiting)
+    assert waiting.dues() == [(number + 5.0, number) for number in waiting]
 
 
 # -- arrays while labels are awaited -------------------------------------------------------------------------

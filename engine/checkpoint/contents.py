@@ -12,6 +12,7 @@ from typing import Any
 from engine.checkpoint.errors import CheckpointError, NewerFormat
 from engine.checkpoint.file import Arrays, Meta
 from engine.checkpoint.store import Snapshot
+from engine.state_before import forecasts_of, learner_of, metrics_of
 from streams.join_before import arrays_of
 
 POSITION_KEYS = (
@@ -39,7 +40,18 @@ def _to_2(arrays: Arrays, meta: Meta) -> tuple[Arrays, Meta]:
     return arrays, {**absent, **meta, "shard": shard}
 
 
-STEPS: list[Callable[[Arrays, Meta], tuple[Arrays, Meta]]] = [_to_2]
+def _to_3(arrays: Arrays, meta: Meta) -> tuple[Arrays, Meta]:
+    """Names, waiting forecasts and ranks stood as JSON before."""
+    shard = dict(meta["shard"])
+    for part, form in (("learner", learner_of), ("pending", forecasts_of), ("metrics", metrics_of)):
+        start = f"{part}/"
+        before = {name.removeprefix(start): arrays[name] for name in arrays if name.startswith(start)}
+        found, shard[part] = form(before, shard.get(part, {}))
+        arrays = {**arrays, **{start + name: array for name, array in found.items()}}
+    return arrays, {**meta, "shard": shard}
+
+
+STEPS: list[Callable[[Arrays, Meta], tuple[Arrays, Meta]]] = [_to_2, _to_3]
 """Entry i turns arrays and meta of version i + 1 into those of version i + 2; further ones are appended."""
 
 CONTENTS = 1 + len(STEPS)
@@ -56,7 +68,7 @@ def up_to_date(snapshot: Snapshot) -> Snapshot:
     ...        "finished": False}
     >>> new = up_to_date(Snapshot(Path("a file"), 1, 1, {}, old)).meta
     >>> new["contents"], new["last"], new["order"]
-    (2, [], {'next': 0})
+    (3, [], {'next': 0})
     """
     arrays, meta = snapshot.arrays, snapshot.meta
     found = meta.get("contents", 1)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import math
 import numbers
-import zlib
 from collections.abc import Hashable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -20,12 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.encoders.categories import Categories, stable_hash
 from engine.names import from_json, plain, storable, to_json
 
 ONE_HOT = 32
 OFTEN = 10
 COMMON = 50
-MAX_ROWS = 65_536
 MAX_CATEGORIES = 256
 LONGEST = 200  # characters of a category that are kept; of a longer one, the beginning and a hash of all
 LARGEST = 1e60  # beyond, products overflow: a number as large is taken as infinite
@@ -58,11 +57,6 @@ def usable(values: NDArray[np.float64]) -> int:
     return int(bad.sum())
 
 
-def stable_hash(name: Any, buckets: int) -> int:
-    """The same bucket for the same name in every process."""
-    return zlib.crc32(repr(name).encode()) % buckets
-
-
 def shortened(text: str) -> str:
     """A category's text, of bounded length and still its own: a long one ends in a hash of the whole."""
     if len(text) <= LONGEST:
@@ -93,7 +87,7 @@ class Encoded:
 class Fields:
     """Names of an event's fields → slots and rows; grows as names appear, up to `max_features` slots.
 
-    slots: Slot → index. category_fields: field → index. category_rows: (field, value) → row (0: all events).
+    slots: Slot → index. category_fields: field → index. categories: their values.
     """
 
     def __init__(self, max_features: int) -> None:
@@ -103,8 +97,7 @@ class Fields:
         self.numeric: dict[Hashable, int] = {}
         self.one_hot: dict[Hashable, list[str]] = {}
         self.category_fields: dict[Hashable, int] = {}
-        self.counts: dict[Hashable, dict[str, int]] = {}
-        self.category_rows: dict[tuple[Hashable, str], int] = {}
+        self.categories = Categories()
         self.size = 0
 
     def encode(self, x: Mapping[Hashable, Any]) -> Encoded:
@@ -201,17 +194,12 @@ class Fields:
 
     def _count(self, field: Hashable, value: str) -> bool:
         """Count a value; whether it has a slot from now on. Values beyond a bound are not counted."""
-        seen = self.counts.setdefault(field, {"": 0})
-        seen[""] += 1
-        if "=" + value not in seen and len(seen) > MAX_ROWS:
-            return False
-        seen["=" + value] = seen.get("=" + value, 0) + 1
-        return self._earns_slot(field, value, seen)
+        n = self.categories.count((field, value))
+        return n >= OFTEN and self._earns_slot(field, value, n, self.categories.events(field))
 
-    def _earns_slot(self, field: Hashable, value: str, seen: Mapping[str, int], more: int = 0) -> bool:
-        """Whether a value that was counted, and will be so many times `more`, has a slot from then on."""
-        n, total = seen.get("=" + value, 0) + more, seen.get("", 0) + more
-        if n < OFTEN or n * COMMON < total:
+    def _earns_slot(self, field: Hashable, value: str, n: int, events: int) -> bool:
+        """Whether a value seen so often in so many events with its field has a slot from now on."""
+        if n < OFTEN or n * COMMON < events:
             return False
         slots = self.one_hot.get(field, ())
         return len(slots) < ONE_HOT and self.size < self.max_features and value not in slots
@@ -236,22 +224,26 @@ class Fields:
             if at is None and len(self.category_fields) == self.max_categories:
                 at = stable_hash(field, self.max_categories)
             if at is not None:
-                out[at] = max(out[at], row_of(self.category_rows, (field, value), admit=admit))
+                out[at] = max(out[at], self.categories.row((field, value), admit=admit))
         return out
 
     def known_rows(self, categories: Mapping[Hashable, str]) -> NDArray[np.int64] | None:
         """The same where `admit` would change counts alone; None where it would make a place, row or slot."""
+        held = self.categories
+        out = np.full(len(self.category_fields), -1, np.int64)
         for field, value in categories.items():
-            if field not in self.category_fields:
+            at, name = self.category_fields.get(field), (field, value)
+            if at is None:
                 if len(self.category_fields) < self.max_categories:
                     return None
-            elif self._earns_slot(field, value, self.counts.get(field, {}), 1):
+                at = stable_hash(field, self.max_categories)
+            elif self._earns_slot(field, value, held.seen(name) + 1, held.events(field) + 1):
                 return None
-        rows = self.rows(categories, admit=False)
-        return rows if all(self._has_row(field, value) for field, value in categories.items()) else None
-
-    def _has_row(self, field: Hashable, value: str) -> bool:
-        return len(self.category_rows) >= MAX_ROWS or (field, value) in self.category_rows
+            row = held.row(name, admit=False)
+            if row < 0:
+                return None
+            out[at] = max(out[at], row)
+        return out
 
     def columns(self, width: int) -> NDArray[np.int64] | None:
         """Slots of the integer names 0 … width − 1, or None while one of them has no slot."""
@@ -260,36 +252,22 @@ class Fields:
         except KeyError:
             return None
 
-    def state(self) -> dict[str, Any]:
-        """JSON-able content; `from_state` restores it."""
-        return {
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """A copy: arrays, and what is ready for JSON; `from_state` restores it."""
+        arrays, seen = self.categories.state()
+        return arrays, {
             "max_features": self.max_features,
             "slots": [[to_json(name), part] for name, part in self.slots],
             "category_fields": [to_json(name) for name in self.category_fields],
-            "counts": [[to_json(name), counts] for name, counts in self.counts.items()],
-            "category_rows": [[to_json(name), value] for name, value in self.category_rows],
+            "seen": seen,
         }
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Fields:
+    def from_state(cls, arrays: Mapping[str, NDArray[Any]], state: Mapping[str, Any]) -> Fields:
         """The fields that `state` described."""
         fields = cls(int(state["max_features"]))
         for name, part in state["slots"]:
             fields._add((from_json(name), part))
         fields.category_fields = {from_json(name): i for i, name in enumerate(state["category_fields"])}
-        fields.counts = {from_json(name): dict(counts) for name, counts in state["counts"]}
-        fields.category_rows = {(from_json(f), v): i + 1 for i, (f, v) in enumerate(state["category_rows"])}
+        fields.categories = Categories.from_state(arrays, state["seen"])
         return fields
-
-
-def row_of(rows: dict[Any, int], key: Any, *, admit: bool) -> int:
-    """The row of a value; −1 if it has none and `admit` is off. Past MAX_ROWS values share rows by hash."""
-    row = rows.get(key)
-    if row is not None:
-        return row
-    if len(rows) >= MAX_ROWS:
-        return 1 + stable_hash(key, MAX_ROWS)
-    if not admit:
-        return -1
-    rows[key] = len(rows) + 1
-    return len(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -73,18 +74,14 @@ class RankHistogram:
         below = np.cumsum(negative) - negative
         return float((positive * (below + negative / 2)).sum()) / pairs
 
-    def state(self) -> dict[str, Any]:
-        """The occupied bins alone, ready for JSON."""
-        found = [np.flatnonzero(row) for row in self._count]
-        return {
-            "bins": [places.tolist() for places in found],
-            "weights": [row[places].tolist() for row, places in zip(self._count, found, strict=True)],
-        }
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The occupied bins alone: bins (n,), those of the other class behind all of the first, weights (n,)."""
+        bins = np.flatnonzero(self._count)
+        return {"bins": bins.astype(np.int32), "weights": self._count.ravel()[bins]}
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> RankHistogram:
+    def from_state(cls, arrays: Mapping[str, NDArray[Any]]) -> RankHistogram:
         """The histogram that `state` described."""
         self = cls()
-        for row, places, weights in zip(self._count, state["bins"], state["weights"], strict=True):
-            row[np.asarray(places, dtype=np.int64)] = weights
+        self._count.ravel()[arrays["bins"]] = arrays["weights"]
         return self

@@ -20,7 +20,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from engine.evaluate.auc import RankHistogram, log_odds
 from engine.evaluate.curve import Curve
@@ -387,10 +387,14 @@ class PrequentialMetrics:
         *("_absolute", "_square", "_mean", "_m2", "_last_label", "_kept_absolute"),
     )
 
-    def state(self) -> dict[str, Any]:
-        """Everything, ready for JSON (labels must be bool, int, float or str); goes on bit-identically."""
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Everything: arrays, and what is ready for JSON (labels must be bool, int, float or str).
+
+        `from_state` goes on from it to the bit.
+        """
         self.catch_up()
-        return {
+        ranks = {} if self._ranks is None else self._ranks.state()
+        return {f"ranks.{name}": array for name, array in ranks.items()}, {
             "task": self.task,
             "window": self.window,
             "positive": self.positive,
@@ -398,24 +402,26 @@ class PrequentialMetrics:
             "classes": list(self._classes),
             "tallies": [list(self._support), list(self._predicted), list(self._hits)],
             "calibration": [list(row) for row in self._bins],
-            "ranks": None if self._ranks is None else self._ranks.state(),
             "curve": self._curve.state(),
             "drift": self._drift.state(),
         }
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> PrequentialMetrics:
+    def from_state(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> PrequentialMetrics:
         """The metrics that `state` described."""
-        self = cls(state["task"], window=state["window"], positive=state["positive"])
+        self = cls(meta["task"], window=meta["window"], positive=meta["positive"])
         for name in cls._NUMBERS:
-            setattr(self, name, state["numbers"][name[1:]])
-        for label in state["classes"]:
+            setattr(self, name, meta["numbers"][name[1:]])
+        for label in meta["classes"]:
             self._register(label)
-        self._support, self._predicted, self._hits = (list(row) for row in state["tallies"])
-        self._bins = [list(row) for row in state["calibration"]]
-        self._ranks = None if state["ranks"] is None else RankHistogram.from_state(state["ranks"])
-        self._curve = Curve.from_state(state["curve"])
-        self._drift = DriftMeter.from_state(state["drift"])
+        self._support, self._predicted, self._hits = (list(row) for row in meta["tallies"])
+        self._bins = [list(row) for row in meta["calibration"]]
+        if self._ranks is not None:
+            self._ranks = RankHistogram.from_state(
+                {name: arrays[f"ranks.{name}"] for name in ("bins", "weights")}
+            )
+        self._curve = Curve.from_state(meta["curve"])
+        self._drift = DriftMeter.from_state(meta["drift"])
         return self
 
 
