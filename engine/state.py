@@ -17,6 +17,7 @@ from memory.rates import COUNTS
 
 Arrays = dict[str, NDArray[Any]]
 NEAR_EVENTS, CONTEXT_EVENTS = 8_192, 4_096
+ALIGNED = 64  # bytes
 GROUPS: dict[str, type[Any]] = {
     "encoder": Encoder,
     "near": neighbours.Neighbours,
@@ -281,11 +282,23 @@ def with_rows(table: rates.Rates, rows: int) -> rates.Rates:
 
 def flatten(state: State) -> Arrays:
     """Every array under its name, copied."""
-    arrays = {name: getattr(state, name).copy() for name in PLAIN}
+    arrays = {name: getattr(state, name) for name in PLAIN}
     for group, kind in GROUPS.items():
         for field in kind._fields:
-            arrays[f"{group}.{field}"] = getattr(getattr(state, group), field).copy()
-    return arrays
+            arrays[f"{group}.{field}"] = getattr(getattr(state, group), field)
+    return copied(arrays)
+
+
+def copied(arrays: Arrays) -> Arrays:
+    """The same in one new block of memory: the system hands that out in large pages, many times as fast."""
+    room = {name: -(-array.nbytes // ALIGNED) * ALIGNED for name, array in arrays.items()}
+    block = np.empty(sum(room.values()), np.uint8)
+    out, at = {}, 0
+    for name, array in arrays.items():
+        copy = out[name] = block[at : at + array.nbytes].view(array.dtype).reshape(array.shape)
+        copy[...] = array
+        at += room[name]
+    return out
 
 
 def unflatten(arrays: Mapping[str, NDArray[Any]]) -> State:
