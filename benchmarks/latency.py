@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -161,9 +162,12 @@ def _load(broker: str, topic: str, answers: str) -> None:
     if consumer.poll(120.0) is None:
         raise RuntimeError(f"no answer in {answers} within 120 s")
     consumer.close()
-    began = time.monotonic()
+    began, chance = time.monotonic(), random.Random(0)
     for i, (key, message) in enumerate(messages[1:], start=1):
-        while (early := began + i / RATE - time.monotonic()) > 0:
+        due = (
+            began + (i + chance.random()) / RATE
+        )  # somewhere in each ms, as the broker's stamps are whole ones
+        while (early := due - time.monotonic()) > 0:
             time.sleep(early)
         producer.produce(topic, message, key, 0)
         producer.poll(0)

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 CONNECT = 5.0  # seconds to wait for a broker's first answer
 REQUEST = 30.0  # seconds to wait for any later one
-HURRY = 0.001
-"""Seconds that a client gets to begin sending what it would hold back to send with more."""
 DELIVERY = 120.0  # seconds in which a message must be acknowledged, whatever happens to brokers in between
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from streams.broker import DELIVERY, HURRY, fenced, not_allowed, too_large, unavailable
+from streams.broker import DELIVERY, fenced, not_allowed, too_large, unavailable
 from streams.broker_config import options_of
 from streams.clients import Options
 from streams.confluent_client import connecting, first, passing
@@ -16,6 +16,7 @@ from streams.errors import StreamError
 from streams.event import Headers, TopicPartition
 from streams.librdkafka import translated
 
+_HURRY = 0.001  # seconds that it gets to begin sending what it would hold back; it counts in whole ms
 _MARGIN = 5.0  # seconds that a client gets to say itself that its time is over
 _log = logging.getLogger(__name__)
 
@@ -142,7 +143,7 @@ class ConfluentWriter:
     def hurry(self) -> None:
         """Have everything sent at once, and do not wait until it has arrived."""
         with self._telling():
-            self._producer.flush(HURRY)
+            self._producer.flush(_HURRY)
 
     def settle(self) -> int | None:
         """Wait until everything sent is acknowledged; the offset behind the last."""

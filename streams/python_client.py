@@ -10,7 +10,6 @@ from typing import Any
 
 from streams.broker import (
     DELIVERY,
-    HURRY,
     REQUEST,
     connect_consumer,
     connect_producer,
@@ -23,6 +22,9 @@ from streams.clients import Options, Row, tidy
 from streams.errors import LogChanged, PositionLost, StreamError
 from streams.event import Headers, TopicPartition
 
+_HURRY = (
+    0.0004  # seconds that it gets to begin sending what it would hold back: longer keeps the reader waiting
+)
 _MARGIN = 5.0  # seconds that a client gets to say itself that its time is over
 
 
@@ -221,7 +223,7 @@ class PythonWriter:
 
         if self._sent:
             with suppress(KafkaTimeoutError):
-                self._producer.flush(timeout=HURRY)
+                self._producer.flush(timeout=_HURRY)
 
     def settle(self) -> int | None:
         """Wait until everything sent is acknowledged; the offset behind the last."""
