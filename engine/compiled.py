@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from typing import Any
 
 _log = logging.getLogger(__name__)
 
+GIVEN = "EVERLEARN_KERNELS"
+"""Names the cache folder to the process that compiles."""
 SOURCES = (
     "engine/kernels.py",
     "engine/layout.py",
@@ -38,6 +41,8 @@ def folder() -> Path:
     """
     import numba
 
+    if given := os.environ.get(GIVEN):
+        return Path(given)
     root = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256(f"{sys.version} {numba.__version__} {root}".encode())
     for source in SOURCES:
@@ -74,10 +79,27 @@ def compiled_before() -> bool:
     return (folder() / "ready").exists()
 
 
-def announce() -> None:
-    """Say that kernels are about to be compiled, unless they are cached; on stderr, or where `logging` leads."""
-    if not compiled_before():
-        _log.warning("everlearn: compiling its kernels, once; this takes about a minute …")
+def prepare() -> None:
+    """Have the kernels in the cache before one of them is called; says so on stderr where that takes a while.
+
+    They are compiled by a process of its own. One that compiles them has other machine code for some functions than
+    those that load the result: each function was compiled by itself too, and that copy is taken. Both are right, but
+    sums may be rounded otherwise in their last bit, and the same seed must give the same bits in every process.
+    """
+    if compiled_before() or GIVEN in os.environ:
+        return
+    print("everlearn: compiling its kernels, once; this takes about a minute …", file=sys.stderr, flush=True)
+    code = f"import sys; sys.path[:] = {sys.path!r}; from engine.learner import warmup; warmup()"
+    try:
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, GIVEN: str(folder())},
+            check=True,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return  # this process compiles them, then; what is wrong with it will show
 
 
 def mark_ready() -> None:

@@ -392,16 +392,13 @@ def _key_part(x: Mapping[Hashable, Any], name: Hashable) -> Hashable:
     )
 
 
-_calls = 0
+_ready = False
 
 
 def kernel() -> Any:
-    """The compiled entry point; says so on stderr the first time, if it has to be compiled."""
-    global _calls
-    if _calls < 2:
-        if _calls == 0:
-            compiled.announce()
-        else:
-            compiled.mark_ready()
-        _calls += 1
+    """The compiled entry point; the first time, the kernels are compiled where no process has done so."""
+    global _ready
+    if not _ready:
+        compiled.prepare()
+        _ready = True
     return kernels.run
