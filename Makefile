@@ -25,7 +25,7 @@ lint: setup
 
 test: lint
 	$(BIN)/everlearn warmup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 bench: setup
 	$(BIN)/python -m benchmarks

@@ -46,7 +46,9 @@ def test_the_process_that_compiles_asks_no_further_one(fresh: Path, monkeypatch:
     compiled.prepare()
 
 
-def test_where_no_process_can_be_started_this_one_compiles(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_no_process_can_be_started_this_one_compiles(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "executable", str(fresh / "nothing"))
     compiled.prepare()
     assert not compiled.compiled_before()
