@@ -82,9 +82,9 @@ def compiled_before() -> bool:
 def prepare() -> None:
     """Have the kernels in the cache before one of them is called; says so on stderr where that takes a while.
 
-    They are compiled by a process of its own. One that compiles them has other machine code for some functions than
-    those that load the result: each function was compiled by itself too, and that copy is taken. Both are right, but
-    sums may be rounded otherwise in their last bit, and the same seed must give the same bits in every process.
+    A process of its own compiles them. One that compiles has other machine code for some functions than those
+    that load the result: each function was compiled by itself too, and that copy is taken. Both are right, but
+    sums may be rounded otherwise in their last bit, and the same seed must give the same bits everywhere.
     """
     if compiled_before() or GIVEN in os.environ:
         return
