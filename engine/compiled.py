@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 _log = logging.getLogger(__name__)
 
+LONGEST = 900.0  # seconds that compiling may take
 GIVEN = "EVERLEARN_KERNELS"
 """Names the cache folder to the process that compiles."""
 SOURCES = (
@@ -34,7 +37,7 @@ SOURCES = (
 
 @cache
 def folder() -> Path:
-    """The cache folder for these sources where they lie, this Python and this numba; made if need be.
+    """The cache folder for these sources where they lie, this Python, numba and processor; made if need be.
 
     It lies in $EVERLEARN_CACHE, else in the user's cache folder; where neither can be written, in a
     temporary folder.
@@ -44,7 +47,7 @@ def folder() -> Path:
     if given := os.environ.get(GIVEN):
         return Path(given)
     root = Path(__file__).resolve().parent.parent
-    digest = hashlib.sha256(f"{sys.version} {numba.__version__} {root}".encode())
+    digest = hashlib.sha256(f"{sys.version} {numba.__version__} {root} {_processor()}".encode())
     for source in SOURCES:
         digest.update((root / source).read_bytes())
     base = os.environ.get("EVERLEARN_CACHE") or os.environ.get("XDG_CACHE_HOME")
@@ -57,6 +60,16 @@ def folder() -> Path:
     except OSError:
         path = Path(tempfile.mkdtemp(prefix="everlearn-kernels-"))
     return path
+
+
+def _processor() -> str:
+    """What the machine code is for: this processor, or what numba's settings say instead."""
+    import numba
+    from llvmlite import binding
+
+    name = numba.config.CPU_NAME or binding.get_host_cpu_name()
+    features = numba.config.CPU_FEATURES or binding.get_host_cpu_features().flatten()
+    return f"{name} {features}"
 
 
 def entry_point(**options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -89,7 +102,23 @@ def prepare() -> None:
     if compiled_before() or GIVEN in os.environ:
         return
     print("everlearn: compiling its kernels, once; this takes about a minute …", file=sys.stderr, flush=True)
-    code = f"import sys; sys.path[:] = {sys.path!r}; from engine.learner import warmup; warmup()"
+    with _alone():
+        if not compiled_before():  # another process may have done it meanwhile
+            why = _compile_elsewhere()
+            if why:
+                _log.warning(
+                    "kernels could not be compiled in a process of their own (%s): this one compiles them, and "
+                    "may compute other last bits than those that follow",
+                    why,
+                )
+
+
+def _compile_elsewhere() -> str:
+    """Start a process that compiles, and wait for it; why that failed, "" where it did not."""
+    if getattr(sys, "frozen", False) or not sys.executable:
+        return "there is no Python interpreter to start"
+    path = [os.path.abspath(os.fspath(place)) for place in sys.path]
+    code = f"import sys; sys.path[:] = {path!r}; from engine.learner import warmup; warmup()"
     try:
         subprocess.run(
             [sys.executable, "-c", code],
@@ -97,9 +126,23 @@ def prepare() -> None:
             check=True,
             stdin=subprocess.DEVNULL,
             capture_output=True,
+            timeout=LONGEST,
         )
-    except (OSError, subprocess.CalledProcessError):
-        return  # this process compiles them, then; what is wrong with it will show
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.decode(errors="replace").strip().splitlines()
+        return f"it ended with {error.returncode}{': ' + said[-1] if said else ''}"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return "" if compiled_before() else "it left nothing"
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One process at a time, as far as the file system has locks."""
+    with (folder() / "lock").open("wb") as file:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def mark_ready() -> None:

@@ -266,7 +266,7 @@ class Loop:
             self._take(records, stop)
             self.busy_seconds += self.clock.monotonic() - began
         if len(records) < self.batch:  # caught up: answers leave at once, and nothing waits for them
-            self._hurry() if records else self._flush()
+            self._hurry()
         self._snapshot_when_due()
         crash_point("run.batch")
         self._at_work = True
@@ -387,7 +387,10 @@ class Loop:
     def _snapshot_when_due(self) -> None:
         if self._writer is not None:
             self._writer.settle()
-        if self._unsaved and self.clock.monotonic() - self._saved_at >= self.every_seconds:
+        due = self._unsaved and self.clock.monotonic() - self._saved_at >= self.every_seconds
+        if (
+            due and self.away() is None
+        ):  # its flush would wait for the broker, and nobody would be told meanwhile
             self._save()
 
     def _hurry(self) -> None:

@@ -46,12 +46,34 @@ def test_the_process_that_compiles_asks_no_further_one(fresh: Path, monkeypatch:
     compiled.prepare()
 
 
-def test_where_no_process_can_be_started_this_one_compiles(
-    fresh: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("executable", ["nothing", None, "/bin/false"])
+def test_where_no_process_compiles_this_one_will_and_says_what_that_means(
+    executable: str | None, fresh: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(sys, "executable", str(fresh / "nothing"))
+    monkeypatch.setattr(sys, "executable", executable and str(fresh / executable))
     compiled.prepare()
     assert not compiled.compiled_before()
+    assert "may compute other last bits" in caplog.text
+
+
+def test_the_other_process_finds_the_same_code_whatever_stands_in_the_path(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "engine").mkdir()
+    (tmp_path / "engine/learner.py").write_text(
+        "import os, pathlib\ndef warmup(): pathlib.Path(os.environ['EVERLEARN_KERNELS'], 'ready').touch()\n"
+    )
+    monkeypatch.setattr(sys, "path", [tmp_path, *sys.path])  # in the place of a minute's work
+    compiled.prepare()
+    assert compiled.compiled_before()
+
+
+def test_another_processor_has_a_folder_of_its_own(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import numba
+
+    here = compiled.folder()
+    monkeypatch.setattr(numba.config, "CPU_NAME", "generic")
+    assert compiled.folder() != here
 
 
 def test_nothing_in_this_process_was_compiled_by_it() -> None:
