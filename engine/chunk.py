@@ -79,7 +79,7 @@ class Chunk:
             self._fit()
         core = self._core
         try:
-            target = self._check(y, w, id, time)
+            target, id, time = self._check(y, w, id, time)
             encoded = core.fields.encode(x)
             keys = core.key_values(x)
         except UNFIT:

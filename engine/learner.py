@@ -113,8 +113,8 @@ class _Face:
         return Chunk(self._core, self._checked_all_of, size)
 
     def _checked_all_of(self, y: Any, w: float, id: Any, time: Any) -> Any:
-        _checked_weight(w), _checked_id(id), _checked_time(time)
-        return self._checked(y)
+        _checked_weight(w)
+        return self._checked(y), _checked_id(id), _checked_time(time)
 
     def _again(self, x: Features, time: float | None) -> Forecast | None:
         """The forecast just made for this very event, if nothing has changed since."""

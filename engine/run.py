@@ -10,9 +10,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from engine.checkpoint import CheckpointError, CheckpointStore, NewerFormat, Snapshot, peek
+from engine.checkpoint import CheckpointError, CheckpointStore, NewerFormat, Snapshot, peek, read
 from engine.checkpoint import Entry as Kept
 from engine.checkpoint.contents import CONTENTS, up_to_date
 from engine.checkpoint.writer import SnapshotWriter
@@ -184,7 +185,7 @@ class Loop:
         """Before anything is taken over: a mistyped command must not end the run that is at work."""
         for entry in reversed(store.ls()):
             try:
-                kept = peek(entry.path).get("config")
+                kept = _config_of(entry.path)
             except NewerFormat:
                 raise
             except CheckpointError:
@@ -491,3 +492,11 @@ class Loop:
             sink.abandon()
         if self.order is not None:
             self.order.close()
+
+
+def _config_of(path: Path) -> Any:
+    """The configuration in a snapshot; little is read, but where its head speaks of a later release."""
+    try:
+        return peek(path).get("config")
+    except NewerFormat:
+        return read(path)[1].get("config")  # says whether that is so, or a damaged head

@@ -381,6 +381,10 @@ class Shard:
 
     def state(self) -> tuple[Arrays, Meta]:
         """All that a later `restore` needs to go on to the bit: copies, whatever is large as arrays."""
+        if self._gathered:
+            raise RuntimeError(
+                f"{len(self._gathered)} events were taken and not learned; expected none, call finish before"
+            )
         parts = {
             "learner": self.model.state(),
             "pending": self.model.pack(self.pending.payloads()),

@@ -58,6 +58,10 @@ class Told(Silent):
     def saved(self, loop: Watched, what: Saved) -> None:
         """Nothing: the end says where snapshots are."""
 
+    def stopped(self, loop: Watched, reason: str) -> None:
+        """Whether a broker was there then says nothing about the next time."""
+        self._absence.forget(loop)
+
     def rebalanced(self, change: Change, shards: Sequence[str]) -> None:
         """Say which shards came or went."""
         self._view.say(f"{change}: shard {', '.join(shards)}")

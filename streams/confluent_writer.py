@@ -142,8 +142,12 @@ class ConfluentWriter:
 
     def hurry(self) -> None:
         """Have everything sent at once, and do not wait until it has arrived."""
+        if not self._open:
+            return
         with self._telling():
             self._producer.flush(_HURRY)
+        if self._error is not None:
+            raise self._why(self._error)
 
     def settle(self) -> int | None:
         """Wait until everything sent is acknowledged; the offset behind the last."""

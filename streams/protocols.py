@@ -106,7 +106,10 @@ class Sink(Protocol):
         """
 
     def hurry(self) -> None:
-        """Let everything written so far leave now; a sink that sends need not wait until it has arrived."""
+        """Let everything written so far leave soon: a sink that sends begins to, and waits for no answer.
+
+        Raises what `flush` would, where it is known already that something was refused.
+        """
 
     def flush(self) -> None:
         """Make everything written so far durable."""

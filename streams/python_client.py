@@ -224,6 +224,9 @@ class PythonWriter:
         if self._sent:
             with suppress(KafkaTimeoutError):
                 self._producer.flush(timeout=_HURRY)
+            with self._telling():  # what has been refused is told now
+                while self._sent and self._sent[0].is_done:
+                    self._taken(self._sent.popleft(), 0)
 
     def settle(self) -> int | None:
         """Wait until everything sent is acknowledged; the offset behind the last."""

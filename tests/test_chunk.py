@@ -140,3 +140,50 @@ def test_what_must_go_alone_changes_nothing() -> None:
     assert chunk.add(x, 0)
     assert not chunk.add(x, 1)
     assert [said.version for said in chunk.learn()] == [30, 31]
+
+
+def test_ids_and_times_are_kept_as_single_events_keep_them() -> None:
+    model = OnlineClassifier(seed=0)
+    for i in range(30):
+        model.learn_one({"x": float(i)}, i % 2)
+    chunk = model.chunk()
+    assert chunk.add({"x": 1.0}, 1, id=np.int64(7), time=float("nan"))
+    chunk.learn()
+    model.learn_one({"x": 1.0}, 1, id=np.int64(8), time=float("nan"))
+    one, other = list(model._core.experience.values())[-2:]
+    assert (one[1:], type(one[0])) == (other[1:], type(other[0]))
+    assert model.forget(7) == model.forget(8) == 1
+
+
+def plain_records(n: int) -> list[Record]:
+    return [
+        Record(
+            Position("t", 0, i),
+            Event(id=f"e{i}", time=float(i), features={"a": i % 7, "b": i % 5}, label=i % 3),
+        )
+        for i in range(n)
+    ]
+
+
+def test_a_snapshot_of_events_that_were_not_learned_is_refused() -> None:
+    shard = a_shard(regression=False)
+    for record in plain_records(40):
+        shard.take(record)
+    assert shard.gathered
+    with pytest.raises(RuntimeError, match="events were taken and not learned; expected none, call finish"):
+        shard.state()
+    shard.finish()
+    shard.state()
+
+
+def test_many_events_together_are_as_one_by_one() -> None:
+    alone, together = a_shard(regression=False), a_shard(regression=False)
+    alone._chunk = None
+    most = 0
+    for record in plain_records(500):
+        alone.step(record)
+        together.take(record)
+        most = max(most, together.gathered)
+    together.finish()
+    assert most == TOGETHER
+    same(alone, together)

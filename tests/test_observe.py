@@ -386,6 +386,13 @@ def test_a_broker_that_is_away_is_told_once_and_so_is_that_it_is_back() -> None:
     ]
     assert said.getvalue().count("no broker has answered for 11 s; the run waits for it\n") == 1
     assert said.getvalue().count("the broker is back after 75 s\n") == 1
+    source.seconds = 11.0
+    loop.turn()
+    loop.close()  # the shard goes to another process, and comes back two hours later
+    clock.sleep(7200.0)
+    source.seconds = None
+    told.turned(loop, [])
+    assert said.getvalue().count("the broker is back") == 1
 
 
 def test_a_port_in_use_is_told_with_what_to_do() -> None:

@@ -105,12 +105,13 @@ def read(path: str | os.PathLike[str]) -> tuple[Arrays, Meta]:
     with _opened(source) as file:
         head = _head(source, file)
         arrays = {place.name: _array(source, file, place) for place in head.places}
-    checksum = str(head.about.get("sha256"))
-    if checksum != _digest(head.text.replace(checksum, _BLANK, 1), arrays):
+    version = head.version
+    if version > VERSION:
+        raise _newer_or_damaged(source, head, arrays)
+    if not _matches(head, head.text, arrays):
         raise CheckpointError(
             f"{source}: damaged, its contents do not match its checksum; use an earlier checkpoint"
         )
-    version = head.version
     meta: Meta = head.about["meta"] if version == 1 else _from_json(source, arrays.pop(_META))
     while version < VERSION:
         if version not in MIGRATIONS:
@@ -126,7 +127,8 @@ def read(path: str | os.PathLike[str]) -> tuple[Arrays, Meta]:
 def peek(path: str | os.PathLike[str]) -> Meta:
     """The meta of a file alone, as it was written: little is read, and nothing verified but its form.
 
-    Raises CheckpointError where the file is missing, cannot be one of ours, or is of a later version.
+    Raises CheckpointError where the file is missing or cannot be one of ours, NewerFormat where it says that it
+    is of a later version: whether that alone is damaged takes all of the file to tell, and `read` tells it.
 
     >>> import tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "a")
@@ -137,6 +139,8 @@ def peek(path: str | os.PathLike[str]) -> Meta:
     source = Path(path)
     with _opened(source) as file:
         head = _head(source, file)
+        if head.version > VERSION:
+            raise _newer(source, head.version)
         if head.version == 1:
             meta: Meta = head.about["meta"]
             return meta
@@ -288,6 +292,8 @@ def _head(source: Path, file: BinaryIO) -> _Head:
         if version > 1 and not any(place.name == _META for place in arrangement):
             raise ValueError(f"it holds no array {_META!r}")
     except ValueError as error:
+        if version > VERSION:  # a later release may arrange it otherwise
+            raise _newer(source, version) from None
         raise CheckpointError(
             f"{source}: truncated or damaged ({error}); use an earlier checkpoint"
         ) from None
@@ -298,12 +304,31 @@ def _version(source: Path, about: Meta) -> int:
     found = about.get("version")
     if not isinstance(found, int) or found < 1 or (found == 1 and "meta" not in about):
         raise CheckpointError(f"{source}: damaged, its version reads {found!r}; use an earlier checkpoint")
-    if found > VERSION:
-        raise NewerFormat(
-            f"{source}: format version {found}, this release reads up to {VERSION}; "
-            "update everlearn, or use a checkpoint that this release wrote"
-        )
     return found
+
+
+def _newer(source: Path, found: int) -> NewerFormat:
+    return NewerFormat(
+        f"{source}: format version {found}, this release reads up to {VERSION}; "
+        "update everlearn, or use a checkpoint that this release wrote"
+    )
+
+
+def _newer_or_damaged(source: Path, head: _Head, arrays: Arrays) -> CheckpointError:
+    """What a later version means: the checksum tells whether this release or an earlier one wrote the file."""
+    for known in range(1, VERSION + 1):
+        text = head.text.replace(f'"version": {head.version}', f'"version": {known}', 1)
+        if _matches(head, text, arrays):
+            return CheckpointError(
+                f"{source}: damaged, its version reads {head.version} and was {known}; use an earlier checkpoint"
+            )
+    return _newer(source, head.version)
+
+
+def _matches(head: _Head, text: str, arrays: Arrays) -> bool:
+    """Whether the checksum that a head holds is that of this text and these arrays."""
+    checksum = str(head.about.get("sha256"))
+    return checksum == _digest(text.replace(checksum, _BLANK, 1), arrays)
 
 
 def _array(source: Path, file: BinaryIO, place: Place) -> NDArray[Any]:
