@@ -50,15 +50,19 @@ def called() -> str:
 
 @contextmanager
 def _kafka_node(home: Path, data: Path) -> Iterator[str]:
-    """A node through bin/kafka-node, which prints its address."""
+    """A node through bin/kafka-node, which prints its address; tried again where another took its port first."""
     script = str(home / "bin/kafka-node")
-    started = subprocess.run(
-        [script, "start", str(data / "node")], check=True, capture_output=True, text=True
-    )
+    for attempt in range(3):
+        node = str(data / f"node-{attempt}")
+        started = subprocess.run([script, "start", node], capture_output=True, text=True, check=False)
+        if not started.returncode:
+            break
+    else:
+        raise RuntimeError(f"the broker did not start: {started.stdout}{started.stderr}")
     try:
         yield started.stdout.split()[-1]
     finally:
-        subprocess.run([script, "stop", str(data / "node")], check=True)
+        subprocess.run([script, "stop", node], check=True)
 
 
 @contextmanager

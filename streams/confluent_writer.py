@@ -79,6 +79,8 @@ class ConfluentWriter:
             yield
         except (self._refusal, SystemError) as error:  # a fatal one comes on top of a callback's result
             found = error if isinstance(error, self._refusal) else error.__cause__
+            if self._fatal is not None:  # it may come without the error that it is about
+                raise self._why(self._fatal) from error
             if not isinstance(found, self._refusal):
                 raise
             raise self._why(found.args[0]) from error

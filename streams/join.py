@@ -114,8 +114,6 @@ class PendingForecasts(Generic[P]):
         """
         before = self.now
         now = self.now = self._clock.observe(time)
-        if now == before:
-            return now
         if now < before:
             self._go_back(now)
         limit = now - self.limits.max_age

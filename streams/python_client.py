@@ -222,9 +222,9 @@ class PythonWriter:
         from kafka.errors import KafkaTimeoutError
 
         if self._sent:
-            with suppress(KafkaTimeoutError):
-                self._producer.flush(timeout=_HURRY)
             with self._telling():  # what has been refused is told now
+                with suppress(KafkaTimeoutError):
+                    self._producer.flush(timeout=_HURRY)
                 while self._sent and self._sent[0].is_done:
                     self._taken(self._sent.popleft(), 0)
 

@@ -116,6 +116,32 @@ def test_a_later_format_asks_for_an_update(tmp_path: Path, monkeypatch: pytest.M
         read(tmp_path / "a")
 
 
+@pytest.mark.parametrize("path", [old_snapshots.FORMAT, None])
+def test_a_version_that_is_damaged_is_told_from_a_later_one(tmp_path: Path, path: Path | None) -> None:
+    if path is None:
+        write(path := tmp_path / "whole", ARRAYS, META)
+    whole = path.read_bytes()
+    version = checkpoint_file.VERSION if path.parent == tmp_path else 1
+    (tmp_path / "a").write_bytes(whole.replace(b'version\\": %d' % version, b'version\\": 7'))
+    with pytest.raises(CheckpointError, match=f"damaged, its version reads 7 and was {version}") as told:
+        read(tmp_path / "a")
+    assert not isinstance(told.value, NewerFormat)
+    with pytest.raises(NewerFormat, match="format version 7"):  # all of the file would have to be read
+        peek(tmp_path / "a")
+
+
+def test_a_later_format_that_is_arranged_otherwise_asks_for_an_update(tmp_path: Path) -> None:
+    write(tmp_path / "a", ARRAYS, META)
+    whole = (tmp_path / "a").read_bytes()
+    version = b'version\\": %d' % checkpoint_file.VERSION
+    other = whole.replace(version, b'version\\": 7').replace(b'"F64"', b'"C64"')
+    assert len(other) == len(whole)
+    (tmp_path / "a").write_bytes(other)
+    for look in (read, peek):
+        with pytest.raises(NewerFormat, match="format version 7"):
+            look(tmp_path / "a")
+
+
 def test_an_earlier_format_is_brought_up_step_by_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

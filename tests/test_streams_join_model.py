@@ -332,3 +332,21 @@ class JoinMachine(RuleBasedStateMachine):
 
 TestJoin = JoinMachine.TestCase
 TestJoin.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def test_what_is_too_old_is_forgotten_though_time_stands_still_and_something_younger_stood_before_it() -> (
+    None
+):
+    """Found by the machine above: event time goes back, and what is noted then is older than what came before."""
+    limits = JoinLimits(max_age=50.0, window=6, remembered=5)
+    join, model = PendingForecasts[str](limits), Model(limits)
+    times = [0.0, -40.0, *[0.0] * 4, 10.0, 16.0, *[16.0] * 6]
+    for i, time in enumerate(times):
+        join.advance(time)
+        model.advance(time)
+        id = f"e{i if i < 2 else max(i - 5, 2)}"
+        if not join.repeats(id):
+            join.settle(Label(id=id, time=time, label=0))
+            model.answer(id)
+            model.learned(Label(id=id, time=time, label=0), b"")
+        assert [join.repeats(f"e{k}") for k in range(9)] == [model.known(f"e{k}") for k in range(9)]

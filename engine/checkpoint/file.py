@@ -289,7 +289,7 @@ def _head(source: Path, file: BinaryIO) -> _Head:
     version = _version(source, about)
     try:
         arrangement = places(found, length - 8 - size)
-        if version > 1 and not any(place.name == _META for place in arrangement):
+        if 1 < version <= VERSION and not any(place.name == _META for place in arrangement):
             raise ValueError(f"it holds no array {_META!r}")
     except ValueError as error:
         if version > VERSION:  # a later release may arrange it otherwise
