@@ -22,6 +22,7 @@ from engine.crashpoints import crash_point
 from engine.deadletters.limits import Limits, RefusedLately
 from engine.evaluate.latency import Latency
 from engine.observe import Observer, Resumed, Saved, Silent
+from engine.observe.absence import Absence
 from engine.observe.timers import Timers
 from engine.order import Entry, Mark, Offsets, Order, Stage, same_place
 from engine.shard import TOGETHER, Shard
@@ -104,7 +105,6 @@ class Loop:
             )
         self.shard, self.source, self.sink, self.store, self.dead = shard, source, sink, store, dead
         self.report = report
-        self.away = away_of(source)
         self.refused_lately = None if limits is None else RefusedLately(limits)
         self.past_refused = past_refused
         self.switch = switch
@@ -114,6 +114,7 @@ class Loop:
         self.clock = clock or SystemClock()
         self.on_batch, self.on_durable = on_batch, on_durable
         self.observer = observer or Silent()
+        self.absence = Absence(away_of(source), self.clock)
         self.name = "0" if store is None else store.shard
         self.latency = Latency()
         self.records = 0
@@ -232,6 +233,7 @@ class Loop:
     def _tell_stopped(self, reason: str) -> None:
         if self._at_work:
             self._at_work = False
+            self.absence.end()
             self.observer.stopped(self, reason)
 
     def run(self, stop: Callable[[], bool] = lambda: False, timeout: float = 0.2) -> bool:
@@ -271,6 +273,7 @@ class Loop:
         self._snapshot_when_due()
         crash_point("run.batch")
         self._at_work = True
+        self.absence.look()
         self.observer.turned(self, records[: len(records) - len(self._rest)])
         if self.on_batch is not None:
             self.on_batch(self)
@@ -389,9 +392,8 @@ class Loop:
         if self._writer is not None:
             self._writer.settle()
         due = self._unsaved and self.clock.monotonic() - self._saved_at >= self.every_seconds
-        if (
-            due and self.away() is None
-        ):  # its flush would wait for the broker, and nobody would be told meanwhile
+        # a flush would wait for a broker that is away, and nobody would be told meanwhile
+        if due and self.absence.away() is None:
             self._save()
 
     def _hurry(self) -> None:

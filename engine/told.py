@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.observe import Resumed, Saved, Silent, Watched
-from engine.observe.absence import Absence
 
 if TYPE_CHECKING:
     from engine.observe import Change
     from engine.terminal import View
     from streams.event import Record
-    from streams.protocols import Clock
 
 SHOW_SECONDS = 1.0
 
@@ -28,12 +26,11 @@ class Told(Silent):
     waits: another process owns the shard
     """
 
-    def __init__(self, view: View, *, clock: Clock | None = None) -> None:
+    def __init__(self, view: View) -> None:
         self._view = view
         self._loops: dict[str, Watched] = {}
         self._shown = 0.0
         self._reason = ""
-        self._absence = Absence(clock)
 
     def resumed(self, loop: Watched, how: Resumed) -> None:
         """Say so."""
@@ -45,8 +42,7 @@ class Told(Silent):
 
     def turned(self, loop: Watched, records: Sequence[Record]) -> None:
         """Show the figures, once a second; say once that the broker has gone away or is back."""
-        turn = self._absence.look(loop)
-        if turn is not None:
+        if (turn := loop.absence.turn) is not None:
             gone = f"no broker has answered for {turn[1]:.0f} s{_of(loop)}; the run waits for it"
             back = f"the broker is back after {turn[1]:.0f} s{_of(loop)}"
             self._view.say(gone if turn[0] == "away" else back)
@@ -57,10 +53,6 @@ class Told(Silent):
 
     def saved(self, loop: Watched, what: Saved) -> None:
         """Nothing: the end says where snapshots are."""
-
-    def stopped(self, loop: Watched, reason: str) -> None:
-        """Whether a broker was there then says nothing about the next time."""
-        self._absence.forget(loop)
 
     def rebalanced(self, change: Change, shards: Sequence[str]) -> None:
         """Say which shards came or went."""

@@ -348,7 +348,7 @@ class Away(ListSource):
 def test_a_broker_that_is_away_is_told_once_and_so_is_that_it_is_back() -> None:
     clock, out, said = ManualClock(), io.StringIO(), io.StringIO()
     metrics, health = Metrics(clock=clock), Health(clock=clock)
-    logs, told = Logs(stream=out, clock=clock), Told(PlainView(Console(file=said, width=200)), clock=clock)
+    logs, told = Logs(stream=out, clock=clock), Told(PlainView(Console(file=said, width=200)))
     now = [Event(id="a", time=0.0, features={"a": 1.0}, label=1)]
     past = MergedSource(ListSource({TopicPartition("history:e", 0): now}))
     source = Away({TopicPartition("e", 0): now})

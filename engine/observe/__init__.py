@@ -7,7 +7,7 @@ read from it, at most a few times a second, so that an event costs next to nothi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from engine.checkpoint import Entry
     from engine.deadletters.refusal import Refusal
     from engine.evaluate.latency import Latency
+    from engine.observe.absence import Absence
     from engine.observe.timers import Timers
     from engine.shard import Shard
     from streams.event import Record, TopicPartition
@@ -51,8 +52,8 @@ class Watched(Protocol):
         """How long the parts take."""
 
     @property
-    def away(self) -> Callable[[], float | None]:
-        """Tells for how many seconds no broker has answered; None where one does."""
+    def absence(self) -> Absence:
+        """Whether a broker is there."""
 
 
 @dataclass(frozen=True, kw_only=True)

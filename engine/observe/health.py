@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from engine.observe.absence import Absence
 from streams.clock import SystemClock
 from streams.protocols import Clock
 
@@ -43,7 +42,6 @@ class Health:
         self._sign: float | None = None  # the last sign of life
         self._loops: dict[str, Watched] = {}
         self._saved: dict[str, float] = {}
-        self._absence = Absence(self._clock)
 
     def resumed(self, loop: Watched, how: Resumed) -> None:
         """The loop is about to turn."""
@@ -51,8 +49,7 @@ class Health:
         self._running()
 
     def turned(self, loop: Watched, records: Sequence[Record]) -> None:
-        """A sign of life, and whether a broker is there."""
-        self._absence.look(loop)
+        """A sign of life."""
         self._running()
 
     def refused(self, loop: Watched, refusal: Refusal) -> None:
@@ -66,7 +63,6 @@ class Health:
     def stopped(self, loop: Watched, reason: str) -> None:
         """Where it was the last loop, the process is stopped, unless it then waits."""
         self._loops.pop(loop.name, None)
-        self._absence.forget(loop)
         if not self._loops:
             self._state, self._reason = "stopped", reason
 
@@ -96,7 +92,7 @@ class Health:
         """
         now = self._clock.monotonic()
         well, state, reason = self.well, self._state, self._reason
-        gone = [s for name in list(self._loops) if (s := self._absence.seconds(name)) is not None]
+        gone = [s for loop in list(self._loops.values()) if (s := loop.absence.seconds) is not None]
         if state == "running" and gone:
             state, reason = "waiting", f"no broker has answered for {max(gone):.0f} s"
         shards = {}
@@ -104,7 +100,7 @@ class Health:
             at = {f"{topic}:{number}": offset for (topic, number), offset in sorted(loop.positions.items())}
             saved = self._saved.get(name)
             age = None if saved is None else round(now - saved, 3)
-            away = self._absence.seconds(name)
+            away = loop.absence.seconds
             shards[name] = {
                 "positions": at,
                 "snapshot_age_seconds": age,

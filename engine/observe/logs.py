@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
 import structlog
 
 from engine.deadletters.limits import TooManyRefused
-from engine.observe.absence import Absence
 from engine.observe.reading import refused_kind
 from streams.clock import SystemClock
 from streams.protocols import Clock
@@ -87,7 +86,6 @@ class Logs:
         self._refusals: dict[tuple[str, str, str], tuple[float, int]] = {}
         self._notes: dict[str, tuple[float, int]] = {}  # kind → when it was told, how many since
         self._waiting: str | None = None
-        self._absence = Absence(self._clock)
 
     def resumed(self, loop: Watched, how: Resumed) -> None:
         """Where the run begins, and every note about it."""
@@ -109,8 +107,7 @@ class Logs:
         """Now and then, how far it is; once, that its broker has gone away or is back."""
         if records:
             self._at[loop.name] = _place(records[-1].position)
-        turn = self._absence.look(loop)
-        if turn is not None:
+        if (turn := loop.absence.turn) is not None:
             level = "warning" if turn[0] == "away" else "info"
             self._line(level, f"broker_{turn[0]}", loop, seconds=round(turn[1], 1))
         now = self._clock.monotonic()
@@ -158,7 +155,6 @@ class Logs:
             if shard == loop.name and count:
                 self._line("warning", "refused", loop, kind=kind, reason=text, count=count)
                 self._refusals[shard, kind, text] = (at, 0)
-        self._absence.forget(loop)
         self._line("info", "stopped", loop, reason=reason, **_figures(loop))
 
     def rebalanced(self, change: Change, shards: Sequence[str]) -> None:

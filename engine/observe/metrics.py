@@ -20,7 +20,6 @@ from prometheus_client.metrics_core import (
 )
 
 from engine.evaluate.latency import Latency
-from engine.observe.absence import Absence
 from engine.observe.families import FAMILIES, Family, labels_of
 from engine.observe.reading import Tally, refused_kind
 from streams.clock import SystemClock
@@ -51,9 +50,8 @@ class Metrics:
         self._every, self._lag_every = every, lag_every
         self._clock = clock or SystemClock()
         self._tallies: dict[str, Tally] = {}
-        self._owned: set[str] = set()
+        self._owned: dict[str, Watched] = {}
         self._changes: dict[str, int] = {}
-        self._absence = Absence(self._clock)
         ProcessCollector(registry=self.registry)
         self.registry.register(self)
 
@@ -69,7 +67,6 @@ class Metrics:
         """Count records by partition, and read the loop where it is time to."""
         tally = self._of(loop)
         tally.take(records)
-        self._absence.look(loop)
         if self._clock.monotonic() - tally.reading.at >= self._every:
             tally.read(loop, self._lag_every)
 
@@ -87,9 +84,8 @@ class Metrics:
 
     def stopped(self, loop: Watched, reason: str) -> None:
         """A last reading."""
-        self._absence.forget(loop)
         self._of(loop).read(loop, None)
-        self._owned.discard(loop.name)
+        self._owned.pop(loop.name, None)
 
     def rebalanced(self, change: Change, shards: Sequence[str]) -> None:
         """Count it by kind."""
@@ -103,7 +99,7 @@ class Metrics:
         if tally is None:
             tally = self._tallies[loop.name] = Tally(self._clock)
             tally.rebase(loop)
-        self._owned.add(loop.name)
+        self._owned[loop.name] = loop
         return tally
 
     # -- telling ------------------------------------------------------------------------------------
@@ -134,8 +130,9 @@ class Metrics:
                     if age is not None:
                         _add(metric, family, (name,), {(): age})
             elif family.name == "everlearn_broker_away_seconds":
+                away = {name: loop.absence.seconds for name, loop in self._owned.copy().items()}
                 for name in readings:
-                    _add(metric, family, (name,), {(): self._absence.seconds(name) or 0.0})
+                    _add(metric, family, (name,), {(): away.get(name) or 0.0})
             else:
                 for name, reading in readings.items():
                     _add(metric, family, (name,), reading.of(family.name))

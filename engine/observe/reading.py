@@ -141,7 +141,7 @@ class Tally:
         """How many records the log holds that are not taken; where it does not answer, nothing is told."""
         latest = getattr(loop.source, "latest_offsets", None)
         self._lag, self._lag_next = {}, now + every
-        if latest is None or loop.away() is not None:
+        if latest is None or loop.absence.away() is not None:
             return
         try:
             ends = latest()
