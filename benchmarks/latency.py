@@ -164,9 +164,7 @@ def _load(broker: str, topic: str, answers: str) -> None:
     consumer.close()
     began, chance = time.monotonic(), random.Random(0)
     for i, (key, message) in enumerate(messages[1:], start=1):
-        due = (
-            began + (i + chance.random()) / RATE
-        )  # somewhere in each ms, as the broker's stamps are whole ones
+        due = began + (i + chance.random()) / RATE  # anywhere in its ms: the broker's stamps are whole ones
         while (early := due - time.monotonic()) > 0:
             time.sleep(early)
         producer.produce(topic, message, key, 0)

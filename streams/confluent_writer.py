@@ -79,11 +79,11 @@ class ConfluentWriter:
             yield
         except (self._refusal, SystemError) as error:  # a fatal one comes on top of a callback's result
             found = error if isinstance(error, self._refusal) else error.__cause__
-            if self._fatal is not None:  # it may come without the error that it is about
-                raise self._why(self._fatal) from error
-            if not isinstance(found, self._refusal):
+            if isinstance(found, self._refusal):
+                found = found.args[0]
+            elif self._fatal is None:  # a fatal one may come without the error that it is about
                 raise
-            raise self._why(found.args[0]) from error
+            raise self._why(found) from error
 
     def _why(self, found: Any) -> StreamError:
         """Why a message did not reach the topic."""

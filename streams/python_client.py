@@ -22,9 +22,7 @@ from streams.clients import Options, Row, tidy
 from streams.errors import LogChanged, PositionLost, StreamError
 from streams.event import Headers, TopicPartition
 
-_HURRY = (
-    0.0004  # seconds that it gets to begin sending what it would hold back: longer keeps the reader waiting
-)
+_HURRY = 0.0004  # seconds that it gets to begin sending what it holds back: longer keeps the reader waiting
 _MARGIN = 5.0  # seconds that a client gets to say itself that its time is over
 
 

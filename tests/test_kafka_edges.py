@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
-from kafka.errors import KafkaError
 from kafka_topics import append, cut, ids, keys_of, rows
 
 from streams.broker import ensure_topics
@@ -235,45 +233,3 @@ def test_an_error_of_no_partition_is_told_as_what_it_is(
         ids(source, 1)
     assert ids(source, 2) == ["b", "c"]  # also what came with the error
     source.close()
-
-
-def test_a_message_that_was_refused_is_told_by_the_next_hurry() -> None:
-    from kafka.errors import TopicAuthorizationFailedError
-
-    from streams.python_client import PythonWriter
-
-    class Sent:
-        """What a producer gives for a message: how it went, once that is known."""
-
-        def __init__(self, error: Exception | None = None) -> None:
-            self.error, self.is_done, self.offset = error, False, 7
-
-        def get(self, timeout: float) -> Sent:
-            if self.error is not None:
-                raise self.error
-            return self
-
-    class Producer:
-        """Knows at each flush how one more message went."""
-
-        def __init__(self, *sent: Sent) -> None:
-            self.left, self.known = list(sent), list(sent)
-
-        def send(self, *_: Any) -> Sent:
-            return self.left.pop(0)
-
-        def flush(self, timeout: float) -> None:
-            self.known.pop(0).is_done = True
-
-    writer = PythonWriter.__new__(PythonWriter)
-    writer.__dict__ |= {
-        "_bootstrap": "broker:9092", "_topic": "answers", "_partition": 0, "_most": 10, "_sent": deque(),
-        "_last": None, "_largest": 0, "_refusal": KafkaError, "_patience": 1.0,
-        "_producer": Producer(Sent(), Sent(TopicAuthorizationFailedError("not allowed")), Sent()),
-    }  # fmt: skip
-    for key in (b"a", b"b", b"c"):
-        writer.send(key, b"1", ())
-    writer.hurry()
-    assert len(writer._sent) == 2
-    with pytest.raises(StreamError, match="answers"):
-        writer.hurry()

@@ -13,7 +13,7 @@ from kafka.future import Future
 
 from streams import python_client
 from streams.confluent_writer import ConfluentWriter
-from streams.errors import BrokerUnavailable, StreamError
+from streams.errors import BrokerUnavailable, Fenced, StreamError
 from streams.event import TopicPartition
 
 WHERE = TopicPartition("answers", 0)
@@ -151,3 +151,19 @@ def test_confluent_tells_a_producer_that_can_send_no_more(monkeypatch: pytest.Mo
     monkeypatch.setattr(producer, "flush", fatal)
     with pytest.raises(StreamError):
         writer.hurry()
+
+
+def test_confluent_tells_what_is_fatal_where_its_flush_ends_without_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    writer, producer = confluent_writer(monkeypatch)
+
+    def nothing(timeout: float) -> int:
+        raise SystemError("returned NULL without setting an exception")
+
+    monkeypatch.setattr(producer, "flush", nothing)
+    with pytest.raises(SystemError):
+        writer.settle()
+    writer._fatal = KafkaError(KafkaError._FENCED)
+    with pytest.raises(Fenced):
+        writer.settle()
