@@ -19,7 +19,7 @@ from engine.layout import OBSERVED, Sizes
 from engine.name_table import NameTable
 from engine.names import from_json, plain, to_json
 from engine.options import Options
-from engine.packed import pack, unpack
+from engine.packed import pack, under, unpack
 from engine.rules.local import ACTIVATIONS
 from engine.state_before import learner_of
 from memory.overdue import Overdue
@@ -357,21 +357,17 @@ class Core:
         """The core that `to_state` copied, in this release or before."""
         arrays, meta = learner_of(arrays, meta)
         core = cls(Options.from_json(meta["options"]), regression=bool(meta["regression"]))
-        core.fields = Fields.from_state(_under(arrays, "fields."), meta["fields"])
+        core.fields = Fields.from_state(under(arrays, "fields."), meta["fields"])
         core.classes = {from_json(label): i for i, label in enumerate(meta["classes"])}
         core.key_rows = NameTable.restored(arrays["key_rows"])
         core.sizes = replace(core.sizes, **meta["sizes"])
         serials, events = arrays["experience.serial"].tolist(), unpack(arrays["experience.events"])
         core.experience = dict(zip(serials, events, strict=True))
-        core.overdue.restore(_under(arrays, "overdue."))
+        core.overdue.restore(under(arrays, "overdue."))
         core.counts = dict(meta["counts"])
         core.state = state.unflatten(arrays)
         core._prepare()
         return core
-
-
-def _under(arrays: Mapping[str, NDArray[Any]], prefix: str) -> state.Arrays:
-    return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def _missing(value: Hashable) -> bool:

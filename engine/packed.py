@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import msgspec
@@ -46,6 +46,15 @@ def pack(value: Any) -> NDArray[np.uint8]:
 def unpack(packed: NDArray[Any]) -> Any:
     """What `pack` was given, lists as tuples."""
     return decoded(packed.tobytes())
+
+
+def under(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    """The arrays whose names begin so, by the rest of their names.
+
+    >>> list(under({"join/ids": np.zeros(1), "learner/w": np.zeros(2)}, "join/"))
+    ['ids']
+    """
+    return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def _spelled(value: Any) -> Any:

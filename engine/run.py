@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from engine.checkpoint import CheckpointError, CheckpointStore, NewerFormat, Snapshot, peek, read
-from engine.checkpoint import Entry as Kept
 from engine.checkpoint.contents import CONTENTS, up_to_date
+from engine.checkpoint.store import entry_of
 from engine.checkpoint.writer import SnapshotWriter
 from engine.config.identity import check_identity
 from engine.crashpoints import crash_point
@@ -225,8 +225,7 @@ class Loop:
     def _tell_resumed(self, snapshot: Snapshot | None, again: int) -> None:
         kept = None
         if snapshot is not None:
-            path, size = snapshot.path, snapshot.path.stat().st_size
-            kept = Kept(path, snapshot.generation, snapshot.sequence, size)
+            kept = entry_of(snapshot.path, snapshot.generation, snapshot.sequence)
         self._at_work = True
         self.observer.resumed(self, Resumed(entry=kept, again=again, notes=tuple(self.notes)))
 

@@ -20,6 +20,7 @@ from engine.deadletters.refusals import Refusals
 from engine.decision import Decision
 from engine.evaluate.metrics import PrequentialMetrics
 from engine.observe.timers import Timers
+from engine.packed import under
 from engine.witness import Witness
 from streams.event import Event, Headers, Label, Malformed, Position, Record
 from streams.join import PendingForecasts
@@ -405,13 +406,13 @@ class Shard:
 
     def restore(self, arrays: Mapping[str, np.ndarray[Any, Any]], meta: Mapping[str, Any]) -> None:
         """Go back to what `state` returned; the learner is made anew from it."""
-        self.model = type(self.model).from_state(_under(arrays, "learner/"), meta["learner"])  # type: ignore[attr-defined]
+        self.model = type(self.model).from_state(under(arrays, "learner/"), meta["learner"])  # type: ignore[attr-defined]
         self._prepare()
-        waiting = self.model.unpack(_under(arrays, "pending/"), meta["pending"])
-        self.pending.restore(_under(arrays, "join/"), meta["join"], waiting)
+        waiting = self.model.unpack(under(arrays, "pending/"), meta["pending"])
+        self.pending.restore(under(arrays, "join/"), meta["join"], waiting)
         if self.pacer is not None:
             self.pacer.restore(meta["pacer"] or [])
-        self.metrics = PrequentialMetrics.from_state(_under(arrays, "metrics/"), meta["metrics"])
+        self.metrics = PrequentialMetrics.from_state(under(arrays, "metrics/"), meta["metrics"])
         self.witness = None if meta["witness"] is None else Witness.from_state(meta["witness"])
         self.counts = msgspec.convert(meta["counts"], Counts)
         self.refusals.restore(meta["refusals"])
@@ -421,7 +422,3 @@ class Shard:
 def _size(forecast: Any) -> int:
     """Bytes that a kept forecast takes, as far as it says."""
     return int(getattr(forecast, "nbytes", 0))
-
-
-def _under(arrays: Mapping[str, np.ndarray[Any, Any]], prefix: str) -> Arrays:
-    return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}

@@ -12,6 +12,7 @@ from typing import Any
 from engine.checkpoint.errors import CheckpointError, NewerFormat
 from engine.checkpoint.file import Arrays, Meta
 from engine.checkpoint.store import Snapshot
+from engine.packed import under
 from engine.state_before import forecasts_of, learner_of, metrics_of
 from streams.join_before import arrays_of
 
@@ -44,10 +45,8 @@ def _to_3(arrays: Arrays, meta: Meta) -> tuple[Arrays, Meta]:
     """Names, waiting forecasts and ranks stood as JSON before."""
     shard = dict(meta["shard"])
     for part, form in (("learner", learner_of), ("pending", forecasts_of), ("metrics", metrics_of)):
-        start = f"{part}/"
-        before = {name.removeprefix(start): arrays[name] for name in arrays if name.startswith(start)}
-        found, shard[part] = form(before, shard.get(part, {}))
-        arrays = {**arrays, **{start + name: array for name, array in found.items()}}
+        found, shard[part] = form(under(arrays, f"{part}/"), shard.get(part, {}))
+        arrays = {**arrays, **{f"{part}/{name}": array for name, array in found.items()}}
     return arrays, {**meta, "shard": shard}
 
 

@@ -34,7 +34,7 @@ class Entry(NamedTuple):
     generation: int
     sequence: int
     bytes: int
-    written: float = 0.0
+    written: float
 
 
 class Snapshot(NamedTuple):
@@ -118,7 +118,7 @@ class CheckpointStore:
         found = []
         for path, match in self._matching(self._file):
             with contextlib.suppress(FileNotFoundError):  # another process removes old ones meanwhile
-                found.append(_entry(path, int(match[1]), int(match[2])))
+                found.append(entry_of(path, int(match[1]), int(match[2])))
         return sorted(found, key=lambda entry: (entry.generation, entry.sequence))
 
     def latest(self) -> Snapshot | None:
@@ -203,7 +203,7 @@ class CheckpointStore:
         path = self.folder / f"{self.shard}-g{generation:06d}-s{self._sequence:08d}.safetensors"
         try:
             write(path, arrays, meta)
-            entry = _entry(path, generation, self._sequence)
+            entry = entry_of(path, generation, self._sequence)
         except OSError:
             self._stop_if_stale(generation)  # who takes over removes what is unfinished
             raise
@@ -286,7 +286,8 @@ def spared(written: Sequence[float], hourly: int, daily: int) -> set[int]:
     return found
 
 
-def _entry(path: Path, generation: int, sequence: int) -> Entry:
+def entry_of(path: Path, generation: int, sequence: int) -> Entry:
+    """The checkpoint in this file, of which the name told generation and sequence."""
     about = path.lstat()
     return Entry(path, generation, sequence, about.st_size, about.st_mtime)
 
