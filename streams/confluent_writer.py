@@ -34,7 +34,7 @@ class ConfluentWriter:
         transactional_id: str | None,
         most: int,
     ) -> None:
-        from confluent_kafka import KafkaException, Producer
+        from confluent_kafka import KafkaError, KafkaException, Producer
         from kafka import KafkaProducer
 
         chosen = options_of(KafkaProducer, options)
@@ -50,7 +50,6 @@ class ConfluentWriter:
             "acks": "all",
             "enable.idempotence": True,
             "allow.auto.create.topics": False,
-            "error_cb": self._failed,
         }
         if transactional_id is not None:
             ours["transactional.id"] = transactional_id
@@ -64,7 +63,7 @@ class ConfluentWriter:
         self._largest = 0
         self._refusal: Any = KafkaException
         self._error: Any = None
-        self._fatal: Any = None
+        self._lost: Any = KafkaError(KafkaError._FATAL)
         with connecting(bootstrap, options):
             self._producer = Producer(settings, logger=_log)
             self._produce, self._told = self._producer.produce, self._acknowledged
@@ -75,38 +74,46 @@ class ConfluentWriter:
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
+        """Errors of the client as ours.
+
+        A fatal one is raised beside what callbacks do: it may come as the cause of a SystemError, or be lost
+        on its way and leave a SystemError that names nothing. The client says it again when it is asked.
+        """
         try:
             yield
-        except (self._refusal, SystemError) as error:  # a fatal one comes on top of a callback's result
-            found = error if isinstance(error, self._refusal) else error.__cause__
-            if isinstance(found, self._refusal):
-                found = found.args[0]
-            elif self._fatal is None:  # a fatal one may come without the error that it is about
-                raise
-            raise self._why(found) from error
+        except self._refusal as error:
+            raise self._why(error.args[0]) from error
+        except SystemError as error:
+            cause = error.__cause__
+            raise self._why(cause.args[0] if isinstance(cause, self._refusal) else self._fatal()) from error
+
+    def _fatal(self) -> Any:
+        """What ended the client, as far as it says so."""
+        try:
+            self._producer.begin_transaction()
+        except self._refusal as error:
+            if error.args[0].fatal():
+                return error.args[0]
+        return self._lost
 
     def _why(self, found: Any) -> StreamError:
         """Why a message did not reach the topic."""
         from confluent_kafka import KafkaError as E
 
-        error, self._error = self._fatal or found, None
-        code, where = error.code(), (self._bootstrap, self._topic)
+        self._error = None
+        code, where = found.code(), (self._bootstrap, self._topic)
         if code in (E.MSG_SIZE_TOO_LARGE, E.RECORD_LIST_TOO_LARGE):
-            return too_large(*where, self._largest, error)
+            return too_large(*where, self._largest, found)
         if code in (E._FENCED, E.PRODUCER_FENCED, E.INVALID_PRODUCER_EPOCH):
-            return fenced(*where, error)
-        if error.fatal():
+            return fenced(*where, found)
+        if found.fatal() or code == E._FATAL:
             return StreamError(
                 f"the broker at {where[0]} no longer knows what this writer sent to topic {where[1]!r} before "
-                f"({error}); start again from the last snapshot: what has arrived is not sent twice"
+                f"({found}); start again from the last snapshot: what has arrived is not sent twice"
             )
-        if code > 0 and not error.retriable() and code not in passing():
-            return not_allowed(*where, error)
-        return unavailable(self._bootstrap, error)
-
-    def _failed(self, error: Any) -> None:
-        if error.fatal():
-            self._fatal = error
+        if code > 0 and not found.retriable() and code not in passing():
+            return not_allowed(*where, found)
+        return unavailable(self._bootstrap, found)
 
     def _acknowledged(self, error: Any, message: Any) -> None:
         self._open -= 1

@@ -162,8 +162,25 @@ def test_confluent_tells_what_is_fatal_where_its_flush_ends_without_an_error(
         raise SystemError("returned NULL without setting an exception")
 
     monkeypatch.setattr(producer, "flush", nothing)
-    with pytest.raises(SystemError):
+
+    def why() -> None:
+        raise KafkaException(KafkaError(KafkaError._FENCED, "a newer one", True))
+
+    monkeypatch.setattr(producer, "begin_transaction", why, raising=False)
+    with pytest.raises(Fenced, match="a newer one"):
         writer.settle()
-    writer._fatal = KafkaError(KafkaError._FENCED)
-    with pytest.raises(Fenced):
+
+
+def test_confluent_can_send_no_more_where_it_does_not_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    writer, producer = confluent_writer(monkeypatch)
+
+    def nothing(timeout: float) -> int:
+        raise SystemError("returned NULL without setting an exception")
+
+    def not_configured() -> None:
+        raise KafkaException(KafkaError(KafkaError._NOT_CONFIGURED))
+
+    monkeypatch.setattr(producer, "flush", nothing)
+    monkeypatch.setattr(producer, "begin_transaction", not_configured, raising=False)
+    with pytest.raises(StreamError, match="start again from the last snapshot"):
         writer.settle()
