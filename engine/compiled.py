@@ -28,6 +28,7 @@ SOURCES = (
     "engine/newton.py",
     "engine/rules/local.py",
     "engine/steps.py",
+    "memory/tree_kernels.py",
     "memory/metric.py",
     "memory/neighbours.py",
     "memory/rates.py",

@@ -22,6 +22,7 @@ from engine.options import Options
 from engine.packed import pack, under, unpack
 from engine.rules.local import ACTIVATIONS
 from engine.state_before import learner_of
+from memory import forest
 from memory.overdue import Overdue
 
 F64 = NDArray[np.float64]
@@ -50,6 +51,7 @@ class Core:
             contexts=3 if options.context else 1, recall=options.recall, history=options.label_history,
             neighbours=options.neighbours, networks=2, depth=options.layers, width=options.width,
             activation=ACTIVATIONS[options.activation], regression=regression, metric=options.metric,
+            trees=options.trees,
             key_horizons=len(options.horizons), category_horizons=len(options.category_horizons),
         )  # fmt: skip
         self.horizons = (options.horizons, options.category_horizons)
@@ -202,8 +204,10 @@ class Core:
         """
         times, targets, weights = self._single
         times[0], targets[0], weights[0] = time, target, weight
-        if operations & LEARN and self._warm is record:
-            operations |= WARM
+        if operations & LEARN:
+            self._make_room(1)
+            if self._warm is record:
+                operations |= WARM
         kernel()(
             operations, self._bind(), self._X, times, keys[None, :], categories[None, :], targets, weights,
             record, self._out,
@@ -226,6 +230,8 @@ class Core:
         """The same operations for every row of X in order; (n, outputs) forecasts."""
         n = len(X)
         self._warm = None
+        if operations & LEARN:
+            self._make_room(n)
         out = np.zeros((n, self.sizes.outputs))
         record = np.zeros(self.dim.record)
         kernel()(operations, self._bind(), X, times, keys, categories, targets, weights, record, out)
@@ -280,6 +286,14 @@ class Core:
             category_rates=state.with_rows(self.state.category_rates, categories),
         )
 
+    def _make_room(self, events: int) -> None:
+        """The trees have room for so many more events."""
+        if not self.options.trees:
+            return
+        trees = forest.roomier(self.state.forest, events)
+        if trees is not self.state.forest:
+            self.state = self.state._replace(forest=trees)
+
     def _resize(self, **sizes: int) -> None:
         new = replace(self.sizes, **sizes)  # type: ignore[arg-type] # sizes that grow are integers
         if new == self.sizes:
@@ -323,6 +337,8 @@ class Core:
                 memory, gone = state.without(getattr(self.state, name), serial)
                 self.state = self.state._replace(**{name: memory})  # type: ignore[arg-type] # a memory's name
                 found = found or gone
+            if self.options.trees:
+                found = bool(kernels.forget_in_trees(self.state.forest, serial, self.regression)) or found
             removed += found
             del self.experience[serial]
         if serials:
@@ -335,7 +351,7 @@ class Core:
     def to_state(self) -> tuple[state.Arrays, dict[str, Any]]:
         """A copy of everything that changes: arrays, and JSON-able meta, small whatever was learned."""
         fields, fields_meta = self.fields.state()
-        arrays = state.flatten(self.state)
+        arrays = state.flatten(self.state, trees=self.options.trees)
         arrays |= {f"fields.{name}": array for name, array in fields.items()}
         arrays |= {f"overdue.{name}": array for name, array in self.overdue.snapshot().items()}
         arrays["key_rows"] = self.key_rows.snapshot()

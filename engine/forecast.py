@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from engine import packed
 from engine.encoders.fields import Slot
-from engine.layout import MIXERS, OBSERVED, TIME, VALUE, Sizes
+from engine.layout import OBSERVED, TIME, VALUE, Sizes
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -129,7 +129,7 @@ def relay(forecast: Forecast, new: Sizes) -> None:
     record[b.at_slot : b.at_logp] = source[a.at_slot : a.at_logp]
     for at_new, at_old, rows, fill in (
         (b.at_logp, a.at_logp, a.experts, math.log(FLOOR)),
-        (b.at_each, a.at_each, MIXERS, 0.0),
+        (b.at_each, a.at_each, new.mixers, 0.0),
         (b.at_p, a.at_p, 1, 0.0),
     ):
         table = record[at_new : at_new + rows * b.outputs].reshape(rows, b.outputs)

@@ -19,6 +19,7 @@ from engine.compiled import entry_point
 from engine.layout import CENTRE, MOVES, OBSERVED, SPREAD, STAMP, TIME, VALUE
 from engine.steps import (
     arrive,
+    ask_trees,
     centre_and_spread,
     consult,
     context_query,
@@ -38,8 +39,9 @@ from engine.steps import (
     simple_experts,
     sweep,
     teach,
+    teach_trees,
 )
-from memory import rates
+from memory import rates, tree_kernels
 
 FORECAST, OBSERVE, LEARN, WARM = 1, 2, 4, 8
 FAST = {"reassoc", "contract", "nsz"}
@@ -82,7 +84,8 @@ class State(NamedTuple):
 
     tally: (6,) int64 — events observed, labels learned, last label, the one before (−1: none), a stamp
         that moves whenever another recall could find others, and how often stored events changed their slots.
-    plain, random: second-order experts; random_weight, random_offset: the ReLU features of the latter.
+    forest: sliding-window trees.  plain, random: second-order experts; random_weight, random_offset: the ReLU
+        features of the latter.
     prior: (2, C) float64 class counts decayed over 500 and 5,000 labels; regression: (1, 3)
         count, mean and squared deviations of the target.
     transition: (C, C) float64 decayed counts of label after label (1 × 1 without label history).
@@ -98,6 +101,7 @@ class State(NamedTuple):
     random: Any
     random_weight: F32
     random_offset: F32
+    forest: Any
     mixer: Any
     key_rates: Any
     category_rates: Any
@@ -112,6 +116,8 @@ class Scratch(NamedTuple):
 
     near: Any
     context: Any
+    forest: Any
+    tree_x: F32
     query: F32
     soft: F64
     rank: F64
@@ -228,6 +234,11 @@ def run(
             for said, values in enumerate((scratch.soft, scratch.rank)):
                 say(logp, regression, 3 + said, values)
                 remind(dim, 2 + said, values, record)
+            if dim.trees == 1:
+                ask_trees(state.forest, scratch.tree_x, dim, record, scratch.soft, scratch.rank)
+                for said, values in enumerate((scratch.soft, scratch.rank)):
+                    say(logp, regression, linear_at + 5 + said, values)
+                    remind(dim, 4 + said, values, record)
             simple_experts(state.prior[0], state.transition, tally[2], dim, record, scratch.soft, logp)
         if forecasting or (learning and operations & WARM == 0):
             for i in range(dim.inputs):
@@ -297,6 +308,8 @@ def run(
             linear_learn(state.linear, dim, encoded, scratch.linear_p, inner, settings.linear_rate, weight)
             newton_learn(state.plain, state.random, dim, scratch.wide, scratch.newton_p, inner, weight,
                          scratch.u)  # fmt: skip
+            if dim.trees == 1:
+                teach_trees(state.forest, scratch.forest, scratch.tree_x, dim, record, target)
             near_query(dim, encoded, query)
             remember(dim, state.near, scratch.near, query, dim.features, dim.at_slot, record, fresh, target,
                      tally[1])  # fmt: skip
@@ -317,3 +330,15 @@ def run(
             follow(state.prior, state.transition, tally, dim, target, weight)
             tally[1] += 1
             tally[4] += 1
+
+
+@entry_point(fastmath=FAST, nogil=True, error_model="numpy")
+def forget_in_trees(trees: Any, serial: int, regression: bool) -> bool:
+    """`memory.tree_kernels.forget`, for Python."""
+    return tree_kernels.forget(trees, serial, regression)
+
+
+@entry_point(fastmath=FAST, nogil=True, error_model="numpy")
+def refill(fresh: Any, space: Any, old: Any, source: I64, regression: bool) -> None:
+    """`memory.tree_kernels.refill`, for Python."""
+    tree_kernels.refill(fresh, space, old, source, regression)

@@ -9,9 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-NEIGHBOUR_EXPERTS = 4
+NEIGHBOUR_EXPERTS, TREE_EXPERTS = 4, 2
+TREES = 6
+ALL_MIXERS = 8
 HEADER = 8
-MIXERS = 7
 COUNTS = 3
 RANDOM_UNITS = 64
 PLAIN_WITH_CONTEXT, PLAIN_WIDEST = 192, 256
@@ -39,6 +40,7 @@ class Dim(NamedTuple):
     activation: int
     regression: int
     metric: int
+    trees: int
     keys: int
     categories: int
     plain: int
@@ -77,6 +79,7 @@ class Sizes:
     activation: int
     regression: bool
     metric: bool
+    trees: bool
     key_horizons: int
     category_horizons: int
 
@@ -126,9 +129,19 @@ class Sizes:
         return self.rates + max(self.plain_stride, 1) * self.features
 
     @cached_property
+    def recalled(self) -> int:
+        """Experts whose forecasts the layers read: the neighbour memories' and the trees'."""
+        return NEIGHBOUR_EXPERTS + (TREE_EXPERTS if self.trees else 0)
+
+    @cached_property
+    def mixers(self) -> int:
+        """How many mixers weigh the experts; Bayes' rule is among them for classes, where there are trees."""
+        return ALL_MIXERS if self.trees and not self.regression else ALL_MIXERS - 1
+
+    @cached_property
     def recall_inputs(self) -> int:
-        """Inputs that hold what the neighbour memories said."""
-        return NEIGHBOUR_EXPERTS * self.outputs if self.recall else 0
+        """Inputs that hold what the neighbour memories and the trees said."""
+        return self.recalled * self.outputs if self.recall else 0
 
     @cached_property
     def history_inputs(self) -> int:
@@ -155,6 +168,8 @@ class Sizes:
             "random features, firm",
             "random features, loose",
         ]
+        if self.trees:
+            names += ["trees", "trees, leaves"]
         if self.history:
             names += ["last label", "transitions"]
         return names
@@ -170,7 +185,7 @@ class Sizes:
             self.inputs,
             2 * (1 + 2 * self.neighbours),
             self.experts * self.outputs,
-            MIXERS * self.outputs,
+            self.mixers * self.outputs,
             self.outputs,
         ):
             offsets.append(at)
@@ -180,7 +195,7 @@ class Sizes:
             recall=self.recall_inputs, history=self.history_inputs, inputs=self.inputs,
             neighbours=self.neighbours, experts=self.experts, depth=self.depth, width=self.width,
             activation=self.activation, regression=int(self.regression), metric=int(self.metric),
-            keys=self.key_cells, categories=self.categories,
+            trees=int(self.trees), keys=self.key_cells, categories=self.categories,
             plain=self.plain, plain_rates=self.plain_rates, plain_stride=self.plain_stride,
             random=self.plain + RANDOM_UNITS,
             at_raw=offsets[0], at_rate=offsets[1], at_input=offsets[2], at_slot=offsets[3],
@@ -191,7 +206,7 @@ class Sizes:
         """For each input the one of `old` that it continues, or −1: (inputs,) int64."""
         source = np.full(self.inputs, -1, np.int64)
         if self.recall:
-            for expert in range(NEIGHBOUR_EXPERTS):
+            for expert in range(self.recalled):
                 shared = np.arange(min(self.outputs, old.outputs))
                 source[expert * self.outputs + shared] = expert * old.outputs + shared
         if self.history:
@@ -230,6 +245,13 @@ class Sizes:
                 at, was = at + self.rate_columns, was + old.rate_columns
                 source[at : at + counts] = was + np.arange(counts)
         return source
+
+    def tree_source(self, old: Sizes) -> NDArray[np.int64]:
+        """For each number that trees read, features then outcome columns, the one of `old`, or −1."""
+        features = np.full(self.features, -1, np.int64)
+        features[: old.features] = np.arange(old.features)
+        rates = self.rate_source(old)
+        return np.concatenate([features, np.where(rates >= 0, old.features + rates, -1)])
 
     def plain_source(self, old: Sizes) -> NDArray[np.int64]:
         """For each input of the second-order experts the one of `old` that it continues, or −1."""

@@ -269,7 +269,8 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
     rate, slow_rate: step sizes of the fast and the slow stack; linear_rate: of the linear expert.
     neighbours: events recalled per memory and forecast.
     context: layers also read each feature against its averages over 2 and 24 events.
-    recall: layers also read what the memories say.  metric: the memories' distances are learned.
+    recall: layers also read what memories and trees say.  metric: the memories' distances are learned.
+    trees: sliding-window trees are among the experts.
     label_history: forecasts may use the labels that came just before.
     keys: fields, or tuples of fields, whose outcomes are counted, over `horizons` of event time (seconds;
     events where no times are given).  category_horizons: the same for categories, in events, at least 500.
@@ -299,6 +300,7 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
         context: bool = True,
         recall: bool = True,
         metric: bool = True,
+        trees: bool = True,
         label_history: bool = False,
         keys: Sequence[Hashable] | None = None,
         horizons: Sequence[float] = (HOUR, 6 * HOUR, 24 * HOUR, 240 * HOUR),
@@ -318,6 +320,7 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
         self.context = context
         self.recall = recall
         self.metric = metric
+        self.trees = trees
         self.label_history = label_history
         self.keys = keys
         self.horizons = horizons
@@ -460,6 +463,7 @@ class OnlineRegressor(_Face, base.Regressor):  # type: ignore[misc]
         context: bool = True,
         recall: bool = True,
         metric: bool = True,
+        trees: bool = True,
         label_history: bool = False,
         keys: Sequence[Hashable] | None = None,
         horizons: Sequence[float] = (HOUR, 6 * HOUR, 24 * HOUR, 240 * HOUR),
@@ -478,6 +482,7 @@ class OnlineRegressor(_Face, base.Regressor):  # type: ignore[misc]
         self.context = context
         self.recall = recall
         self.metric = metric
+        self.trees = trees
         self.label_history = label_history
         self.keys = keys
         self.horizons = horizons

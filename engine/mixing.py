@@ -30,7 +30,9 @@ HEAVIEST = 100.0  # a heavier event says no more about who foretold it, lest eve
 SHARE = 1e-4
 NEWTON_PRIOR = 0.001
 NEWTON_LAMBDA = 0.9999
-MIXERS = len(RATES) + 1
+POSTERIOR_SHARE = 1e-3
+MIXERS = len(RATES) + 2
+NEWTON, POSTERIOR = len(RATES), len(RATES) + 1
 SQUARE_DECAY = 0.99
 FAST = {"reassoc", "contract", "nsz"}
 
@@ -51,9 +53,8 @@ class Mixer(NamedTuple):
     covariance: F64
 
 
-def allocate(experts: int) -> Mixer:
+def allocate(experts: int, mixers: int = MIXERS) -> Mixer:
     """Mixers that weigh all experts alike."""
-    mixers = MIXERS
     return Mixer(
         weight=np.full((mixers, experts), 1.0 / experts),
         square=np.zeros((mixers, experts)),
@@ -68,9 +69,17 @@ def mix(mixer: Any, logp: F64, experts: int, classes: int, each: F64, out: F64) 
     """each ← every mixer's forecast q (M, C), out ← the mixture p (C,), from logp (K, C)."""
     for c in range(classes):
         out[c] = 0.0
-    for m in range(MIXERS):
+    for m in range(each.shape[0]):
+        if m == POSTERIOR:
+            for c in range(classes):
+                total = 0.0
+                for k in range(experts):
+                    total += mixer.weight[m, k] * math.exp(logp[k, c])
+                each[m, c] = total
         top = -np.inf
         for c in range(classes):
+            if m == POSTERIOR:
+                break
             z = 0.0
             for k in range(experts):
                 z += mixer.weight[m, k] * logp[k, c]
@@ -78,7 +87,8 @@ def mix(mixer: Any, logp: F64, experts: int, classes: int, each: F64, out: F64) 
             top = max(top, z)
         total = 0.0
         for c in range(classes):
-            each[m, c] = math.exp(each[m, c] - top)
+            if m != POSTERIOR:
+                each[m, c] = math.exp(each[m, c] - top)
             total += each[m, c]
         for c in range(classes):
             each[m, c] /= total
@@ -134,20 +144,34 @@ def newton_step(
 
 
 @njit(fastmath=FAST, nogil=True, error_model="numpy")
+def posterior_step(mixer: Any, m: int, logp: F64, experts: int, label: int, weight: float) -> None:
+    """Bayes' rule over the experts with fixed share: v_k ∝ v_k p_k(y), then v ← (1 − α) v + α/K."""
+    total = 0.0
+    v = mixer.weight[m]
+    for k in range(experts):
+        v[k] *= math.exp(min(weight, HEAVIEST) * max(logp[k, label], -20.0)) + 1e-300
+        total += v[k]
+    for k in range(experts):
+        v[k] = (1.0 - POSTERIOR_SHARE) * v[k] / total + POSTERIOR_SHARE / experts
+
+
+@njit(fastmath=FAST, nogil=True, error_model="numpy")
 def weigh(mixer: Any, logp: F64, experts: int, classes: int, each: F64, label: int, weight: float) -> None:
     """Learn from the label of a forecast: logp (K, C) and each (M, C) are what was said then."""
     mixer.step[0] += 1.0
     step = mixer.step[0]
     warm = 1.0 + 3.0 / math.sqrt(step)
     correction = 1.0 - SQUARE_DECAY**step
-    mixers = MIXERS
+    mixers = each.shape[0]
     total = 0.0
     for m in range(mixers):
         rate = RATES[m] * warm if m < RATES.shape[0] else 0.0
-        if m == RATES.shape[0]:
+        if m == NEWTON:
             newton_step(mixer, m, logp, experts, classes, each[m], label, weight)
+        if m == POSTERIOR:
+            posterior_step(mixer, m, logp, experts, label, weight)
         for k in range(experts):
-            if m == RATES.shape[0]:
+            if m >= RATES.shape[0]:
                 break
             g = logp[k, label]
             for c in range(classes):
@@ -166,7 +190,7 @@ def weigh(mixer: Any, logp: F64, experts: int, classes: int, each: F64, label: i
 def mix_values(mixer: Any, value: F64, experts: int, each: F64) -> float:
     """each ← every mixer's forecast (M, 1), from value (K, 1); the mixture's forecast is returned."""
     out = 0.0
-    for m in range(MIXERS):
+    for m in range(each.shape[0]):
         said = 0.0
         for k in range(experts):
             said += mixer.weight[m, k] * value[k, 0]
@@ -182,7 +206,7 @@ def weigh_values(mixer: Any, value: F64, experts: int, each: F64, target: float,
     step = mixer.step[0]
     warm = 1.0 + 3.0 / math.sqrt(step)
     correction = 1.0 - SQUARE_DECAY**step
-    mixers = MIXERS
+    mixers = each.shape[0]
     best = np.inf
     for m in range(mixers):
         best = min(best, abs(each[m, 0] - target))

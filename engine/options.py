@@ -27,6 +27,7 @@ class Options:
     context: bool
     recall: bool
     metric: bool
+    trees: bool
     label_history: bool
     keys: tuple[KeyField, ...]
     horizons: tuple[float, ...]
@@ -48,7 +49,7 @@ class Options:
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
                 raise ValueError(f"{name} is {value!r}; expected a finite step size of at least 0")
-        for name in ("context", "recall", "metric", "label_history"):
+        for name in ("context", "recall", "metric", "trees", "label_history"):
             value = getattr(self, name)
             if not isinstance(value, bool):
                 raise ValueError(f"{name} is {value!r}; expected True or False")
@@ -79,7 +80,8 @@ class Options:
     def from_json(cls, data: dict[str, Any]) -> Options:
         """The options that `to_json` described."""
         return cls(
-            **data
+            **{"trees": False}  # a learner of before had none
+            | data
             | {
                 "keys": tuple(from_json(key) for key in data["keys"]),
                 "horizons": tuple(data["horizons"]),

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from engine import mixing, network, newton
 from engine.encoders.categories import MAX_ROWS
-from engine.kernels import Encoder, Linear, Scratch, State
-from engine.layout import MIXERS, RANDOM_UNITS, Sizes
-from memory import metric, neighbours, rates, tiles
+from engine.kernels import Encoder, Linear, Scratch, State, refill
+from engine.layout import RANDOM_UNITS, TREES, Sizes
+from memory import forest, metric, neighbours, rates, tiles
 from memory.rates import COUNTS
 
 Arrays = dict[str, NDArray[Any]]
-NEAR_EVENTS, CONTEXT_EVENTS = 8_192, 4_096
+NEAR_EVENTS, CONTEXT_EVENTS, TREE_EVENTS = 8_192, 4_096, 10_000
 ALIGNED = 64  # bytes
 GROUPS: dict[str, type[Any]] = {
     "encoder": Encoder,
@@ -27,6 +27,7 @@ GROUPS: dict[str, type[Any]] = {
     "linear": Linear,
     "plain": newton.SecondOrder,
     "random": newton.SecondOrder,
+    "forest": forest.Forest,
     "mixer": mixing.Mixer,
     "key_rates": rates.Rates,
     "category_rates": rates.Rates,
@@ -49,11 +50,47 @@ def roomy(rows: int) -> int:
     return rows + rows // 4 + 4
 
 
+def tree_bytes(sizes: Sizes) -> int:
+    """Bytes per event of the trees' window, every array at its largest."""
+    nodes = 4 * (7 + sizes.outputs) * forest.NODES
+    return (4 * (sizes.features + sizes.rates) + 9 + (TREES + 1) * (8 + nodes)) * 5 // 4
+
+
+def trees(state: State, old: Sizes, new: Sizes, budget: int, seed: int) -> forest.Forest:
+    """The same trees for other sizes; where the window shrinks they are grown anew from the newest events."""
+    if not new.trees:
+        return state.forest  # type: ignore[no-any-return]
+    window, source, d = tree_window(new, budget), new.tree_source(old), new.features + new.rates
+    if window >= state.forest.place[2]:
+        same = d == old.features + old.rates and new.outputs == old.outputs
+        return state.forest if same else forest.widened(state.forest, d, new.outputs, source)
+    fresh = forest.allocate(TREES, d, new.outputs, window, seed)
+    if not state.forest.place[0]:
+        return fresh
+    fresh = forest.roomier(fresh, forest.slots_for(window))
+    fresh.random[:] = state.forest.random
+    refill(fresh, forest.room(d, new.outputs, window), state.forest, source, new.regression)
+    return fresh
+
+
+def no_trees() -> forest.Forest:
+    """What stands in the place of trees where there are none."""
+    return forest.allocate(1, 1, 1, forest.FIRST, 0)
+
+
+def tree_window(sizes: Sizes, budget: int) -> int:
+    """Events that the trees hold: half of the budget is theirs."""
+    if not sizes.trees:
+        return 0
+    return max(forest.FIRST, min(TREE_EVENTS, budget // 2 // tree_bytes(sizes)))
+
+
 def windows(sizes: Sizes, budget: int) -> tuple[int, int]:
     """Events that the two neighbour memories may hold within `budget` bytes."""
     full = sizes.features <= metric.FULL_METRIC
     per_near = 4 * roomy(sizes.features) * (2 if full else 1) + 16
     per_context = 4 * roomy(query_size(sizes)) + 16
+    budget -= tree_window(sizes, budget) * tree_bytes(sizes)
     fixed = 2 * 4 * tiles.BLOCK  # `projected` of a memory without a full metric
     share = min(1.0, (budget - fixed) / (NEAR_EVENTS * per_near + CONTEXT_EVENTS * per_context))
     return tuple(  # type: ignore[return-value]
@@ -82,7 +119,10 @@ def make(
         random=newton.allocate(sizes.plain + RANDOM_UNITS, c),
         random_weight=newton.random_features(RANDOM_UNITS, sizes.random_inputs, seed)[0],
         random_offset=newton.random_features(RANDOM_UNITS, sizes.random_inputs, seed)[1],
-        mixer=mixing.allocate(sizes.experts),
+        forest=no_trees()
+        if not sizes.trees
+        else forest.allocate(TREES, sizes.features + sizes.rates, c, tree_window(sizes, budget), seed),
+        mixer=mixing.allocate(sizes.experts, sizes.mixers),
         key_rates=rates.allocate(1, np.array(horizons[0]), targets(sizes)),
         category_rates=rates.allocate(1, np.array(horizons[1]), targets(sizes)),
         prior=z((1, 3) if sizes.regression else (2, c)),
@@ -104,13 +144,15 @@ def scratch(sizes: Sizes) -> Scratch:
     L, H, C = sizes.depth, sizes.width, sizes.outputs
     return Scratch(
         near=neighbours.searching(sizes.features, k), context=neighbours.searching(query_size(sizes), k),
+        forest=forest.room(sizes.features + sizes.rates, C, TREE_EVENTS),
+        tree_x=f(max(sizes.features + sizes.rates, 1)),
         query=f(n), soft=z(C), rank=z(C),
         x=f(n), x_scaled=f(n),
         fast_hidden=f(L, H), fast_slope=f(L, H), fast_above=f(L + 1, H), fast_p=z((L, C)),
         slow_hidden=f(L, H), slow_slope=f(L, H), slow_above=f(L + 1, H), slow_p=z((L, C)),
         delta=f(H), sway=f(H), scaled=f(H), linear_p=z(C), prior=z(C),
         wide=z(sizes.plain + RANDOM_UNITS), u=z(sizes.plain + RANDOM_UNITS), newton_p=z((4, C)),
-        logp=z((sizes.experts, C)), each=z((MIXERS, C)), p=z(C),
+        logp=z((sizes.experts, C)), each=z((sizes.mixers, C)), p=z(C),
     )  # fmt: skip
 
 
@@ -217,6 +259,7 @@ def grow(state: State, old: Sizes, new: Sizes, seed: int, budget: int,
         random=newton.grow(state.random, new.outputs, np.concatenate([plain, units])),
         random_weight=newton.random_features(RANDOM_UNITS, new.random_inputs, seed)[0],
         random_offset=newton.random_features(RANDOM_UNITS, new.random_inputs, seed)[1],
+        forest=trees(state, old, new, budget, seed),
         mixer=state.mixer,
         key_rates=reclassed(state.key_rates),
         category_rates=reclassed(state.category_rates),
@@ -280,12 +323,17 @@ def with_rows(table: rates.Rates, rows: int) -> rates.Rates:
     return table._replace(total=spread(table.total, room), time=time)
 
 
-def flatten(state: State) -> Arrays:
-    """Every array under its name, copied."""
+def flatten(state: State, *, trees: bool = True) -> Arrays:
+    """Every array under its name, copied; without `trees` theirs are left out."""
     arrays = {name: getattr(state, name) for name in PLAIN}
     for group, kind in GROUPS.items():
+        held = getattr(state, group)
+        if group == "forest":
+            if not trees:
+                continue
+            held = forest.trimmed(held)
         for field in kind._fields:
-            arrays[f"{group}.{field}"] = getattr(getattr(state, group), field)
+            arrays[f"{group}.{field}"] = getattr(held, field)
     return copied(arrays)
 
 
@@ -315,5 +363,7 @@ def unflatten(arrays: Mapping[str, NDArray[Any]]) -> State:
     groups = {
         group: kind(**{field: owned(f"{group}.{field}") for field in kind._fields})
         for group, kind in GROUPS.items()
+        if group != "forest" or "forest.x" in arrays  # a learner of before had no trees
     }
+    groups["forest"] = forest.padded(groups["forest"]) if "forest" in groups else no_trees()
     return State(**groups, **{name: owned(name) for name in PLAIN})

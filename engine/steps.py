@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from engine import mixing, newton
 from engine.layout import CENTRE, SPREAD
 from engine.rules.local import SQUARE_DECAY, forward_layer, scale_input, update_layer
-from memory import metric, neighbours, rates
+from memory import metric, neighbours, rates, tree_kernels
 
 CLIP = 4.0
 SHORT, LONG = 2.0, 24.0
@@ -179,6 +179,34 @@ def remember(dim: Any, memory: Any, search: Any, query: F32, d: int, at: int, re
             found = neighbours.recall(memory, search, query, d)
         metric.adapt(memory, search, query, d, target, dim.regression == 1, found)
     neighbours.store(memory, search, query, d, target, serial)
+
+
+@part
+def tree_query(dim: Any, record: F64, x: F32) -> int:
+    """What trees read: features as they are, NaN for missing, then outcome columns; how many."""
+    d = dim.features + dim.rates
+    for j in range(d):
+        x[j] = np.float32(record[dim.at_raw + j])
+    return d
+
+
+@part
+def ask_trees(trees: Any, x: F32, dim: Any, record: F64, node: F64, leaf: F64) -> None:
+    """The trees' two forecasts."""
+    tree_query(dim, record, x)
+    regression = dim.regression == 1
+    tree_kernels.say(trees, x, dim.outputs, regression, node, leaf)
+    if regression:
+        some = trees.place[0] > trees.place[1]
+        node[0] = (node[0] - record[CENTRE]) / record[SPREAD] if some else 0.0
+        leaf[0] = (leaf[0] - record[CENTRE]) / record[SPREAD] if some else 0.0
+
+
+@part
+def teach_trees(trees: Any, space: Any, x: F32, dim: Any, record: F64, target: float) -> None:
+    """The event with its label comes into the trees' window."""
+    d = tree_query(dim, record, x)
+    tree_kernels.learn(trees, space, x, d, target, dim.regression == 1)
 
 
 @part

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine import state
-from engine.layout import NEIGHBOUR_EXPERTS, PLAIN_WIDEST, Sizes
+from engine.layout import PLAIN_WIDEST, Sizes
 from memory import metric, neighbours, tiles
 from tests.small_models import classifier, finite, regressor
 
@@ -35,6 +35,7 @@ def sizes(**given_sizes: Any) -> Sizes:
         "activation": 0,
         "regression": False,
         "metric": True,
+        "trees": True,
         "key_horizons": len(HORIZONS[0]),
         "category_horizons": len(HORIZONS[1]),
     }
@@ -68,7 +69,7 @@ def named_inputs(s: Sizes) -> list[Any]:
     """A name for every input of a layer, the same whatever else there is."""
     names: list[Any] = []
     if s.recall:
-        names += [("recall", e, c) for e in range(NEIGHBOUR_EXPERTS) for c in range(s.outputs)]
+        names += [("recall", e, c) for e in range(s.recalled) for c in range(s.outputs)]
     if s.history:
         names += [("last", c) for c in range(s.outputs)]
     return names + named_rates(s) + [("x", f, part) for f in range(s.features) for part in range(s.contexts)]
@@ -154,7 +155,7 @@ def test_a_grown_state_has_the_shapes_of_a_new_one_and_is_the_same_every_time(
     once, again = (state.flatten(state.grow(start, old, new, seed, budget, HORIZONS)) for _ in range(2))
     fresh = state.flatten(state.make(new, seed, budget, HORIZONS))
     for name, array in once.items():
-        assert np.array_equal(array, again[name]), name
+        assert array.tobytes() == again[name].tobytes(), name
         if not name.startswith(("near.", "context.")):  # these keep room for more
             assert array.shape == fresh[name].shape, name
     assert once["near.buffer"].shape[1] >= new.features

@@ -12,6 +12,7 @@ from engine import mixing
 def by_formula(weight: np.ndarray, belief: np.ndarray, logp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     z = weight @ logp
     q = np.exp(z - z.max(axis=1, keepdims=True))
+    q[-1] = weight[-1] @ np.exp(logp)  # the last one is Bayes' mixture of the forecasts themselves
     q /= q.sum(axis=1, keepdims=True)
     return q, belief @ q
 
@@ -41,7 +42,11 @@ def test_forecast_and_step_are_the_formulas(experts: int, classes: int, seed: in
         around = (logp.T - logp @ q[steps])[q[steps] >= 1e-3]
         seen = q[steps][q[steps] >= 1e-3]
         covariance = np.linalg.inv(np.linalg.inv(covariance) + (around.T * seen) @ around)
-        weight = weight + np.vstack([step, covariance @ g[steps]])
+        posterior = weight[-1] * np.exp(logp[:, label])
+        posterior = (
+            1 - mixing.POSTERIOR_SHARE
+        ) * posterior / posterior.sum() + mixing.POSTERIOR_SHARE / experts
+        weight = np.vstack([weight[:-1] + np.vstack([step, covariance @ g[steps]]), posterior])
         if np.trace(covariance) < experts * mixing.NEWTON_PRIOR:
             covariance = covariance / mixing.NEWTON_LAMBDA
         belief = belief * q[:, label] ** mixing.TEMPER

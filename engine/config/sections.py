@@ -222,6 +222,7 @@ class LearnerSection(Section):
     context: bool = Field(default=True, description="layers also read features against their recent averages")
     recall: bool = Field(default=True, description="layers also read what the memories say")
     metric: bool = Field(default=True, description="the memories' distances are learned")
+    trees: bool = Field(default=True, description="sliding-window trees are among the experts")
     label_history: bool = Field(
         default=False, description="forecasts may use the labels that came just before"
     )
