@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from engine.evaluate.doubts import Doubts
     from engine.evaluate.prequential import Evaluation
     from streams.table import Table
 
@@ -69,14 +70,10 @@ def evaluate(
     options: dict[str, Any] = {"seed": seed, "label_history": label_history}
     if keys:
         options["keys"] = tuple(keys)
-    from engine.evaluate.leaks import suspects
-
-    leaks = suspects(table)
-    for suspect in leaks:
-        typer.secho(f"Note: {suspect}", err=True, fg=typer.colors.YELLOW)
+    found = doubts_about(table, limit)
     run = _run(table, task or table.task, options, limit)
     figures = fields(table, run, seed, label_history)
-    figures["suspicious_features"] = [suspect.feature for suspect in leaks]
+    figures.update(found.fields())
     if json_file is not None:
         try:
             json_file.parent.mkdir(parents=True, exist_ok=True)
@@ -140,6 +137,16 @@ def open_stream(
                 "use --task classification"
             )
     return table
+
+
+def doubts_about(table: Table, limit: int | None) -> Doubts:
+    """What to doubt about the rows that are evaluated, told on standard error."""
+    from engine.evaluate.doubts import doubts
+
+    found = doubts(table, limit)
+    for sentence in found.sentences():
+        typer.secho(f"Note: {sentence}", err=True, fg=typer.colors.YELLOW)
+    return found
 
 
 def _fail(message: str) -> NoReturn:
