@@ -43,10 +43,11 @@ class Evaluation:
         return self.timed / self.seconds if self.seconds > 0.0 else 0.0
 
     def wall_clock(self) -> dict[str, Any]:
-        """`events_per_second`, `latency_us` and `seconds`."""
+        """`events_per_second`, `latency_us`, `latency_histogram` ([[µs, events], …]) and `seconds`."""
         return {
             "events_per_second": self.events_per_second,
             "latency_us": self.latency.result(),
+            "latency_histogram": self.latency.histogram(),
             "seconds": self.seconds,
         }
 

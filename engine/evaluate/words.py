@@ -43,3 +43,17 @@ def duration(seconds: float) -> str:
         if seconds >= length:
             return f"{seconds / length:.1f} {unit}"
     return f"{seconds:.1f} s"
+
+
+def size(n: Any) -> str:
+    """Bytes in the unit that fits them; an en dash for what is not known.
+
+    >>> size(512), size(81_234), size(5_300_000), size(None)
+    ('512 B', '81 kB', '5.3 MB', '–')
+    """
+    if not isinstance(n, int | float):
+        return "–"
+    for unit, length in (("GB", 1e9), ("MB", 1e6)):
+        if n >= length:
+            return f"{n / length:.1f} {unit}"
+    return f"{n / 1e3:.0f} kB" if n >= 1e3 else f"{n:.0f} B"

@@ -3,7 +3,7 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const learners = data.learners;
-  const colour = (k) => getComputedStyle(document.documentElement).getPropertyValue(`--s${k % 8}`).trim();
+  const colour = (k) => getComputedStyle(document.documentElement).getPropertyValue(`--s${k % 10}`).trim();
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const plots = [];
   // rows of uPlot's: seconds between ticks, format, then the format where the year, month or day changes
@@ -43,7 +43,7 @@
       series: [
         { label: timed ? "time (UTC)" : "events", ...(timed ? { value: "{YYYY}-{MM}-{DD} {HH}:{mm}" } : {}) },
         ...series.map((s) => ({ label: s.label, stroke: colour(s.colour), width: s.wide ? 2.5 : 1.6, spanGaps: true,
-          dash: s.colour >= 8 ? [6, 4] : undefined,
+          dash: s.colour >= 10 ? [6, 4] : undefined,
           points: { show: false }, value: (_, v) => shown(v) })),
       ],
       hooks: { draw: [(u) => {
@@ -102,8 +102,8 @@
     for (const l of [...learners].reverse()) {
       const rows = l.calibration || [];
       const total = rows.reduce((sum, r) => sum + r[2], 0);
-      const kept = rows.filter((r) => r[2] >= 0.0005 * total);
-      const c = `var(--s${l.colour % 8})`;
+      const kept = rows.filter((r) => r[2] >= Math.max(0.0005 * total, Math.min(20, 0.02 * total))); // few events say little
+      const c = `var(--s${l.colour % 10})`;
       svg += `<polyline fill="none" stroke="${c}" stroke-width="${l.colour ? 1.4 : 2.4}" points="${kept.map((r) => `${X(r[0])},${Y(r[1])}`).join(" ")}"/>`;
       for (const r of kept) svg += `<circle cx="${X(r[0])}" cy="${Y(r[1])}" r="${(1.5 + 5 * Math.sqrt(r[2] / total)).toFixed(1)}" fill="${c}"/>`;
     }
