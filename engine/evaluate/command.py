@@ -26,6 +26,9 @@ def evaluate(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here.")
     ] = None,
+    html_file: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots here.")
+    ] = None,
     target: asked.Target = None,
     task: asked.Task = None,
     ignore: asked.Ignore = None,
@@ -58,7 +61,29 @@ def evaluate(
     figures = {**fields(table, run, seed, label_history), "delay": delay, **found.fields()}
     if json_file is not None:
         write_text("--json", json_file, json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
+    if html_file is not None:
+        from engine.evaluate.page import render
+
+        page = as_report(table, figures, found.sentences())
+        write_text("--html", html_file, render(page, json_name=json_file.name if json_file else None))
     _show(figures, json_file)
+    if html_file is not None:
+        typer.echo(f"page: {html_file}")
+
+
+def as_report(table: Table, figures: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+    """The figures in the form of `engine.evaluate.report`; notes: what to doubt about them."""
+    asked_for = ("seed", "delay", "label_history", "unreadable_values")
+    stream = {name: figures[name] for name in asked_for if figures[name]}
+    about = {
+        "name": table.name,
+        "events": figures["events"],
+        "target": table.target,
+        "features": list(table.columns),
+        "headline": "mae" if figures["task"] == "regression" else "accuracy",
+        "notes": notes,
+    }
+    return {"everlearn": figures, "stream": about | stream}
 
 
 def _run(table: Table, task: str, options: dict[str, Any], limit: int | None, delay: int) -> Evaluation:
