@@ -101,7 +101,7 @@ def judge(job: Job, say: Callable[[tuple[int, float | None]], None]) -> Judged:
     from engine.evaluate.prequential import evaluate
 
     each = (array("d"), array("d"), array("d"))
-    metrics = PrequentialMetrics(job.task, each=each, window=max(20, min(200, len(job.table) // 100)))
+    metrics = PrequentialMetrics(job.task, each=each, window=max(50, len(job.table) // 60))
     said = 0.0
 
     def progress(rows: int, metrics: PrequentialMetrics) -> None:

@@ -24,13 +24,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from engine.evaluate.auc import RankHistogram, log_odds
+from engine.evaluate.calibration import Calibration
 from engine.evaluate.classes import kappa, per_class
 from engine.evaluate.curve import Curve
 from engine.evaluate.drift import DriftMeter
 
 Task = Literal["classification", "regression"]
 _TOGETHER = 256  # deferred forecasts that are judged at once
-_CALIBRATION_BINS = 20
 
 
 class PrequentialMetrics:
@@ -84,7 +84,7 @@ class PrequentialMetrics:
         self._previous = -1
         self._kept_hits = 0.0
         self._ranks = RankHistogram() if task == "classification" else None
-        self._bins = [[0.0, 0.0, 0.0] for _ in range(_CALIBRATION_BINS)]  # weight, Σ p, Σ hit of first class
+        self._calibration = Calibration()  # of the class first seen
         # regression
         self._absolute = 0.0
         self._square = 0.0
@@ -253,10 +253,7 @@ class PrequentialMetrics:
         if two and self._ranks is not None:
             self._ranks.add(score, label == 0, w)
         told, came = (p_first, label == 0) if two else (p_best, hit)
-        calibration = self._bins[min(int(told * _CALIBRATION_BINS), _CALIBRATION_BINS - 1)]
-        calibration[0] += w
-        calibration[1] += w * told
-        calibration[2] += w * came
+        self._calibration.add(told, came, w)
         if self._each is not None:
             self._tell(w, float(hit), loss)
         self._curve.add(w, float(hit), loss, time, score, label == 0)
@@ -357,7 +354,7 @@ class PrequentialMetrics:
         accuracy = sum(self._hits) / w if w else None
         kept = self._kept_hits / w if w else None
         chance = sum(a * b for a, b in zip(self._support, self._predicted, strict=True)) / w**2 if w else 1.0
-        positive, calibration = self._calibration()
+        positive, calibration = self._calibrated()
         return {
             "accuracy": accuracy,
             "log_loss": self._loss / w if w else None,
@@ -372,16 +369,13 @@ class PrequentialMetrics:
             "calibration": calibration,
         }
 
-    def _calibration(self) -> tuple[Any, list[list[float]]]:
-        rows = [[told / w, came / w, w] for w, told, came in self._bins if w > 0.0]
+    def _calibrated(self) -> tuple[Any, list[list[float]]]:
         if len(self._classes) != 2:
-            return None, rows
+            return None, self._calibration.rows()
         chosen = self._place.get(self.positive, -1)
         if chosen < 0:
             chosen = max((0, 1), key=lambda k: str(self._classes[k]))
-        if chosen == 1:
-            rows = [[1.0 - told, 1.0 - came, w] for told, came, w in reversed(rows)]
-        return self._classes[chosen], rows
+        return self._classes[chosen], self._calibration.rows(other=chosen == 1)
 
     def curve(self) -> list[dict[str, Any]]:
         """At most 240 points over the stream: events, time, and accuracy, log_loss, roc_auc or mae, rmse."""
@@ -412,7 +406,7 @@ class PrequentialMetrics:
             "numbers": {name[1:]: getattr(self, name) for name in self._NUMBERS},
             "classes": list(self._classes),
             "tallies": [list(self._support), list(self._predicted), list(self._hits)],
-            "calibration": [list(row) for row in self._bins],
+            "calibration": self._calibration.state(),
             "curve": self._curve.state(),
             "drift": self._drift.state(),
         }
@@ -426,7 +420,7 @@ class PrequentialMetrics:
         for label in meta["classes"]:
             self._register(label)
         self._support, self._predicted, self._hits = (list(row) for row in meta["tallies"])
-        self._bins = [list(row) for row in meta["calibration"]]
+        self._calibration = Calibration(meta["calibration"])
         if self._ranks is not None:
             self._ranks = RankHistogram.from_state(
                 {name: arrays[f"ranks.{name}"] for name in ("bins", "weights")}

@@ -48,7 +48,7 @@ def run_all(
                 number, process = running[here]
                 try:
                     kind, news = here.recv()
-                except EOFError:
+                except (EOFError, OSError):  # it died, perhaps in the middle of its news
                     process.join()
                     kind, news = "end", Failure(_died(process.exitcode))
                 if kind == "news":
