@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed-from-lock
 CAPYMOA := .venv-capymoa
 CAPYMOA_STAMP := $(CAPYMOA)/.installed
 
-.PHONY: setup demo test lint bench capymoa clean
+.PHONY: setup demo test lint bench bench-full capymoa clean
 
 setup: $(STAMP)
 
@@ -38,8 +38,12 @@ $(CAPYMOA_STAMP): benchmarks/capymoa-requirements.txt
 	$(CAPYMOA)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/capymoa-requirements.txt
 	touch $(CAPYMOA_STAMP)
 
-bench: setup
-	$(BIN)/python -m benchmarks
+# The tables in docs/benchmarks; STREAM=elec2 make bench measures that stream alone
+bench: setup $(if $(shell command -v java),capymoa)
+	$(BIN)/python -m benchmarks first regression ablations --write $(if $(STREAM),--stream $(STREAM))
+
+bench-full: setup $(if $(shell command -v java),capymoa)
+	$(BIN)/python -m benchmarks full --write $(if $(STREAM),--stream $(STREAM))
 
 clean:
 	rm -rf $(VENV) $(CAPYMOA) dist build everlearn-demo
