@@ -30,7 +30,7 @@ test: lint
 	$(BIN)/everlearn warmup
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-# CapyMOA's learners as peers: an environment of their own; they need Java 17 or later
+# CapyMOA's learners as peers: an environment of their own; they need Java (17 was measured)
 capymoa: $(CAPYMOA_STAMP)
 
 $(CAPYMOA_STAMP): benchmarks/capymoa-requirements.txt

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -42,10 +43,20 @@ class Results:
         """The job's record, whatever it was measured with."""
         return self._records.get(job)
 
-    def current(self, job: Job) -> bool:
-        """Whether the job's record was made by the versions that are installed here, or none can be made."""
+    def seconds(self, job: Job) -> float:
+        """What measuring it took, as far as it is known."""
+        record = self._records.get(job, {})
+        return float(record.get("seconds", record.get("over", 0.0)))
+
+    def current(self, job: Job, limit: float = LIMIT) -> bool:
+        """Whether the job's record need not be made again: by the versions that are here, or none can be made.
+
+        What was ended after fewer seconds than `limit` is made again.
+        """
         record, here = self._records.get(job), versions(job.learner)
-        return record is not None and (here is None or record["versions"] == here)
+        if record is None or record.get("over", limit) < limit:
+            return False
+        return here is None or record["versions"] == here
 
     def add(self, record: dict[str, Any]) -> None:
         """Keep a record in the place of an older one."""
@@ -73,7 +84,7 @@ def measure(jobs: Iterable[Job], kept: Results, *, limit: float = LIMIT, at_once
 
     limit: seconds after which a job is ended and noted as such. at_once: processes side by side.
     """
-    wanted = [job for job in jobs if not kept.current(job)]
+    wanted = [job for job in jobs if not kept.current(job, limit)]
     absent = sorted({job.learner for job in wanted if versions(job.learner) is None})
     todo = [job for job in wanted if job.learner not in absent]
     failed = [f"Not measured: {name}, whose environment is not here (`make capymoa`)." for name in absent]
@@ -119,6 +130,7 @@ class _Processes:
             said, error = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
             _kill(process)
+            process.communicate()
             return {**asdict(job), "over": limit, "versions": versions(job.learner)}
         finally:
             self._running.discard(process)
@@ -134,8 +146,8 @@ class _Processes:
 
 def _kill(process: subprocess.Popen[str]) -> None:
     """End the process and what it has started."""
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _show(record: dict[str, Any]) -> None:
@@ -147,21 +159,3 @@ def _show(record: dict[str, Any]) -> None:
         figures = [f"failed: {record['failed']}"]
     seed = f" seed {record['seed']}" + (" with history" if record["history"] else "")
     print(f"  {record['stream']}  {record['learner']}{seed}  {'  '.join(figures)}", flush=True)
-
-
-def jobs_of(
-    streams: Sequence[str],
-    learners: Sequence[str],
-    *,
-    rows: int | None,
-    seeds: Sequence[int] = (0,),
-    histories: Sequence[bool] = (False,),
-) -> list[Job]:
-    """All combinations, the first learner on all streams first."""
-    return [
-        Job(stream=stream, learner=learner, rows=rows, seed=seed, history=history)
-        for history in histories
-        for learner in learners
-        for stream in streams
-        for seed in seeds
-    ]

@@ -11,6 +11,7 @@ from benchmarks import moa
 from benchmarks.contest import Results
 from benchmarks.job import OWN, Job, versions
 from benchmarks.tables import Findings
+from engine.evaluate.words import duration
 
 TITLES = {
     OWN: "everlearn",
@@ -145,10 +146,14 @@ def remarks(contest: Contest, own: Results, peers: Results) -> list[str]:
     for learner, streams in missing.items():
         where = "any stream" if len(streams) == len(contest.streams) else ", ".join(streams)
         said.append(f"{TITLES[learner]} has not been measured on {where}.")
+    spent = sum(
+        peers.seconds(job) for p in contest.peers for s in contest.streams for job in contest.jobs(p, s)
+    )
     if used:
         said.append(
             f"Peers: {', '.join(sorted(used))}. Their figures, with seconds, are kept in [{peers.path.name}]"
-            f"({peers.path.name}); remove a line to have it measured again."
+            f"({peers.path.name}); remove a line to have it measured again. "
+            f"Together they took {duration(spent)} of one core."
         )
     here = versions(OWN)
     old = [

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks import ablations, contest, job
-from benchmarks.contest import Results, jobs_of, measure
+from benchmarks.contest import Results, measure
 from benchmarks.job import OWN, WITHOUT, Job
 from benchmarks.standings import Contest, beside_the_best, everybody, remarks
 from benchmarks.tables import Findings
@@ -24,7 +24,7 @@ def record(task: Job, accuracy: float, **more: Any) -> dict[str, Any]:
 
 
 def test_what_was_measured_is_found_again_and_not_measured_twice(tmp_path: Path) -> None:
-    (task,) = jobs_of(["phishing"], ["river-logistic"], rows=60)
+    task = Job(stream="phishing", learner="river-logistic", rows=60)
     kept = Results(tmp_path / "peers.json")
     assert measure([task], kept) == []
     first = kept.get(task)
@@ -38,7 +38,7 @@ def test_what_was_measured_is_found_again_and_not_measured_twice(tmp_path: Path)
 
 
 def test_a_record_of_other_versions_is_not_current(tmp_path: Path) -> None:
-    (task,) = jobs_of(["phishing"], ["river-hat"], rows=60)
+    task = Job(stream="phishing", learner="river-hat", rows=60)
     kept = Results(tmp_path / "peers.json")
     kept.add(record(task, 0.9))
     assert kept.current(task)
@@ -47,18 +47,19 @@ def test_a_record_of_other_versions_is_not_current(tmp_path: Path) -> None:
 
 
 def test_a_job_that_takes_too_long_is_ended_and_noted_as_such(tmp_path: Path) -> None:
-    (task,) = jobs_of(["phishing"], ["river-logistic"], rows=60)
+    task = Job(stream="phishing", learner="river-logistic", rows=60)
     kept = Results(tmp_path / "peers.json")
     assert measure([task], kept, limit=0.001) == []
     found = kept.get(task)
     assert found is not None
     assert found["over"] == 0.001
     assert "accuracy" not in found
-    assert kept.current(task)
+    assert kept.current(task, limit=0.001)
+    assert not kept.current(task, limit=60.0)
 
 
 def test_a_job_that_fails_is_told_and_does_not_count_as_measured(tmp_path: Path) -> None:
-    tasks = jobs_of(["no such stream", "phishing"], ["river-logistic"], rows=60)
+    tasks = [Job(stream=s, learner="river-logistic", rows=60) for s in ("no such stream", "phishing")]
     kept = Results(tmp_path / "peers.json")
     (told,) = measure(tasks, kept, at_once=1)
     assert told.startswith("river-logistic failed on no such stream: ")
@@ -70,7 +71,7 @@ def test_peers_whose_environment_is_not_here_are_named_and_their_records_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(contest, "versions", lambda learner: None)
-    kept_one, other = jobs_of(["phishing", "bananas"], ["moa-efdt"], rows=60)
+    kept_one, other = (Job(stream=s, learner="moa-efdt", rows=60) for s in ("phishing", "bananas"))
     kept = Results(tmp_path / "peers.json")
     kept.add(record(kept_one, 0.9))
     assert measure([kept_one, other], kept) == [
