@@ -11,25 +11,15 @@ from benchmarks import moa
 from benchmarks.contest import Results
 from benchmarks.job import OWN, Job, versions
 from benchmarks.tables import Findings
+from engine.evaluate.river_peers import RIVER
 from engine.evaluate.words import duration
 
 TITLES = {
     OWN: "everlearn",
-    "river-logistic": "River logistic or softmax regression",
-    "river-hat": "River HAT",
-    "river-arf": "River ARF-10",
-    "river-amf": "River AMF",
-    "river-leveraging-bagging": "River leveraging bagging",
-    "river-srp": "River SRP",
-    "river-knn": "River kNN",
-    "river-linear": "River linear regression",
-    "river-arf-regressor": "River ARF-10",
-    "river-amf-regressor": "River AMF",
-    "river-amrules": "River AMRules",
-    "river-knn-regressor": "River kNN",
+    **{name: peer.title for name, peer in RIVER.items()},
     **moa.PEERS,
+    "river-logistic": "River logistic or softmax regression",
 }
-
 WORDS = {"accuracy": "accuracy", "log_loss": "log loss", "mae": "MAE", "rmse": "RMSE"}
 
 

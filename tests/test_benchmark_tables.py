@@ -113,7 +113,7 @@ def test_the_engine_stands_beside_the_best_peer_of_each_stream(two: tuple[Contes
     found = Findings(name="t", title="T", about="", columns={"stream": 0})
     beside_the_best(found, *two, first=1)
     elec2, weather, first, both = found.rows
-    assert (elec2["best peer"], weather["best peer"]) == ("River ARF-10", "River HAT")
+    assert (elec2["best peer"], weather["best peer"]) == ("River ARF-10", "River Hoeffding adaptive tree")
     assert elec2["everlearn"] == pytest.approx(0.95)
     assert elec2["standard error"] == pytest.approx(math.sqrt(0.9 * 0.1 / 400))
     assert elec2["behind, in standard errors"] == pytest.approx(-0.05 / 0.015)
@@ -149,7 +149,7 @@ def test_all_learners_are_shown_and_what_is_missing_is_said(two: tuple[Contest, 
     assert grid.rows == [
         {"learner": "everlearn", "elec2": pytest.approx(0.95), "weather": 0.7},
         {"learner": "River ARF-10", "elec2": 0.9},
-        {"learner": "River HAT", "elec2": 0.8, "weather": 0.8},
+        {"learner": "River Hoeffding adaptive tree", "elec2": 0.8, "weather": 0.8},
     ]
     said = " ".join(remarks(meeting, own, peers))
     assert "River ARF-10 on weather was ended after 20 minutes." in said
