@@ -160,6 +160,22 @@ def test_features_that_give_the_label_away_are_named(csv: Path, tmp_path: Path) 
     assert "'kind'" not in text
 
 
+def test_ids_and_labels_that_repeat_are_told_before_the_figures(tmp_path: Path) -> None:
+    path, out = tmp_path / "made.csv", tmp_path / "figures.json"
+    rng = np.random.default_rng(1)
+    rows = [f"{i},{rng.normal():.3f},{'up' if i // 20 % 2 else 'down'}" for i in range(200)]
+    path.write_text("\n".join(["id,a,y", *rows]) + "\n")
+    code, text = call(str(path), "--target", "y", "--json", str(out))
+    assert code == 0, text
+    assert "'id' looks like an id: it numbers the rows; leave it out with --ignore id" in " ".join(
+        text.split()
+    )
+    assert "kappa_temporal" in text
+    figures = json.loads(out.read_text())
+    assert figures["id_columns"] == ["id"]
+    assert figures["label_repeats"]["share"] == pytest.approx(190 / 199)
+
+
 def test_a_target_with_fractions_is_a_regression(csv: Path, tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
     code, text = call(str(csv), "--target", "price", "--ignore", "y", "--json", str(out))

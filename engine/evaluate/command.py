@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from engine.evaluate.doubts import Doubts
     from engine.evaluate.prequential import Evaluation
     from streams.table import Table
 
@@ -47,8 +48,13 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="COLUMN", help="Names an entity; a,b for a pair; may be repeated."),
     ] = None,
+    weight: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="What each row counts, in learning and in the figures."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all randomness.")] = 0,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first rows.")] = None,
+    delay: Annotated[int, typer.Option(min=0, metavar="N", help="Learn each label N events later.")] = 0,
     label_history: Annotated[
         bool, typer.Option("--label-history", help="Let forecasts read the labels just before.")
     ] = False,
@@ -64,19 +70,15 @@ def evaluate(
         ignore=ignore or [],
         time=time,
         label_time=label_time,
+        weight=weight,
         key=sorted({name for part in keys for name in ([part] if isinstance(part, str) else part)}),
     )
     options: dict[str, Any] = {"seed": seed, "label_history": label_history}
     if keys:
         options["keys"] = tuple(keys)
-    from engine.evaluate.leaks import suspects
-
-    leaks = suspects(table)
-    for suspect in leaks:
-        typer.secho(f"Note: {suspect}", err=True, fg=typer.colors.YELLOW)
-    run = _run(table, task or table.task, options, limit)
-    figures = fields(table, run, seed, label_history)
-    figures["suspicious_features"] = [suspect.feature for suspect in leaks]
+    found = doubts_about(table, limit)
+    run = _run(table, task or table.task, options, limit, delay)
+    figures = {**fields(table, run, seed, label_history), "delay": delay, **found.fields()}
     if json_file is not None:
         try:
             json_file.parent.mkdir(parents=True, exist_ok=True)
@@ -95,6 +97,7 @@ def open_stream(
     time: str | None = None,
     label_time: str | None = None,
     key: Sequence[str] = (),
+    weight: str | None = None,
 ) -> Table:
     """The table behind a built-in name or a file; where there is none the command ends with a clear line."""
     from streams import datasets
@@ -107,12 +110,12 @@ def open_stream(
         try:
             path = Path(stream)
             if path.exists() or len(path.parts) > 1 or stream.lower().endswith(FORMATS):
-                table = read_table(
-                    path, target, ignore=ignore, time=time, label_time=label_time, key=key, task=task
-                )
+                columns: dict[str, Any] = {"time": time, "label_time": label_time, "weight": weight}
+                table = read_table(path, target, ignore=ignore, key=key, task=task, **columns)
             else:
                 table = datasets.load(stream)
-                asked = {"target": target, "time": time, "label-time": label_time, "ignore": ignore}
+                asked: dict[str, Any] = {"target": target, "time": time, "label-time": label_time}
+                asked |= {"weight": weight, "ignore": ignore}
                 given = [f"--{name}" for name, value in asked.items() if value]
                 if given:
                     _fail(
@@ -142,12 +145,22 @@ def open_stream(
     return table
 
 
+def doubts_about(table: Table, limit: int | None) -> Doubts:
+    """What to doubt about the rows that are evaluated, told on standard error."""
+    from engine.evaluate.doubts import doubts
+
+    found = doubts(table, limit)
+    for sentence in found.sentences():
+        typer.secho(f"Note: {sentence}", err=True, fg=typer.colors.YELLOW)
+    return found
+
+
 def _fail(message: str) -> NoReturn:
     typer.secho(f"Error: {message}", err=True, fg=typer.colors.RED)
     raise typer.Exit(2)
 
 
-def _run(table: Table, task: str, options: dict[str, Any], limit: int | None) -> Evaluation:
+def _run(table: Table, task: str, options: dict[str, Any], limit: int | None, delay: int) -> Evaluation:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -181,6 +194,7 @@ def _run(table: Table, task: str, options: dict[str, Any], limit: int | None) ->
                 table,
                 task="regression" if regression else "classification",
                 limit=limit,
+                delay=delay,
                 progress=progress,
             )
         except (TypeError, ValueError) as error:

@@ -16,6 +16,7 @@ Conventions, the same for every learner and for late labels:
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from engine.evaluate.auc import RankHistogram, log_odds
+from engine.evaluate.classes import kappa, per_class
 from engine.evaluate.curve import Curve
 from engine.evaluate.drift import DriftMeter
 
@@ -36,7 +38,9 @@ class PrequentialMetrics:
 
     task: "classification" or "regression". window: events per block of `curve()`.
     positive: the class that calibration speaks of where there are two; by default the one whose text sorts
-    last (True, 1, "yes" before "no").
+    last (True, 1, "yes" before "no"). each: three array("d") to which every event adds its weight, what it says
+    for the headline (1 or 0 for right or wrong, or the absolute error) and its loss (log loss, or squared error);
+    they are no part of `state`.
 
     >>> metrics = PrequentialMetrics()
     >>> metrics.update(True, {})
@@ -48,13 +52,19 @@ class PrequentialMetrics:
     """
 
     def __init__(
-        self, task: Task = "classification", *, window: int = 200, positive: Hashable | None = None
+        self,
+        task: Task = "classification",
+        *,
+        window: int = 200,
+        positive: Hashable | None = None,
+        each: tuple[array[float], array[float], array[float]] | None = None,
     ) -> None:
         if task not in ("classification", "regression"):
             raise ValueError(f"task={task!r}: expected 'classification' or 'regression'")
         self.task: Task = task
         self.window = window
         self.positive = positive
+        self._each = each
         self._curve = Curve(window=window)
         self._drift = DriftMeter()
         self._deferred: list[tuple[Any, Mapping[Any, float] | float, float, float | None]] = []
@@ -247,6 +257,8 @@ class PrequentialMetrics:
         calibration[0] += w
         calibration[1] += w * told
         calibration[2] += w * came
+        if self._each is not None:
+            self._tell(w, float(hit), loss)
         self._curve.add(w, float(hit), loss, time, score, label == 0)
         self._drift.update(min(loss, 5.0), time)
 
@@ -266,8 +278,14 @@ class PrequentialMetrics:
             change = y - self._mean
             self._mean += change * w / self._weight
             self._m2 += w * change * (y - self._mean)
+        if self._each is not None:
+            self._tell(w, error, error * error)
         self._curve.add(w, error, error * error, time, math.nan, False)
         self._drift.update(error, time)
+
+    def _tell(self, *figures: float) -> None:
+        for column, figure in zip(self._each or (), figures, strict=True):
+            column.append(figure)
 
     # -- telling ------------------------------------------------------------------------------------
 
@@ -303,10 +321,11 @@ class PrequentialMetrics:
 
         Classification: events, accuracy, log_loss, kappa_temporal (1 is perfect, 0 is as good as "the same
         label as the one before"), kappa, balanced_accuracy (mean recall of the classes that came), roc_auc
-        (two classes), f1 per class and macro_f1, no_change_accuracy, classes, class_weights, calibration
-        (rows of mean forecast, observed share, weight; of class `positive` for two classes, of the class
-        forecast for more). Regression: events, mae, rmse, r2, no_change_mae. Both: bad_forecasts,
-        empty_forecasts, first_time, last_time, drifts {count, last, marks [[event, time]]}.
+        (two classes), f1 per class and macro_f1, per_class, rare_recall and rare_classes (those below 5 %, see
+        `engine.evaluate.classes`), no_change_accuracy, classes, class_weights, calibration (rows of mean
+        forecast, observed share, weight; of class `positive` for two classes, of the class forecast for more).
+        Regression: events, mae, rmse, r2, no_change_mae. Both: bad_forecasts, empty_forecasts, first_time,
+        last_time, drifts {count, last, marks [[event, time]]}.
         """
         self.catch_up()
         common = {
@@ -338,22 +357,14 @@ class PrequentialMetrics:
         accuracy = sum(self._hits) / w if w else None
         kept = self._kept_hits / w if w else None
         chance = sum(a * b for a, b in zip(self._support, self._predicted, strict=True)) / w**2 if w else 1.0
-        came = [k for k, support in enumerate(self._support) if support > 0.0]
-        f1 = {
-            str(self._classes[k]): 2.0 * self._hits[k] / (self._support[k] + self._predicted[k]) for k in came
-        }
         positive, calibration = self._calibration()
         return {
             "accuracy": accuracy,
             "log_loss": self._loss / w if w else None,
-            "kappa_temporal": _kappa(accuracy, kept),
-            "balanced_accuracy": sum(self._hits[k] / self._support[k] for k in came) / len(came)
-            if came
-            else None,
+            "kappa_temporal": kappa(accuracy, kept),
             "roc_auc": self._ranks.area() if self._ranks is not None and len(self._classes) == 2 else None,
-            "kappa": _kappa(accuracy, chance),
-            "f1": f1,
-            "macro_f1": sum(f1.values()) / len(f1) if f1 else None,
+            "kappa": kappa(accuracy, chance),
+            **per_class(self._classes, self._support, self._predicted, self._hits),
             "no_change_accuracy": kept,
             "classes": list(self._classes),
             "class_weights": list(self._support),
@@ -423,9 +434,3 @@ class PrequentialMetrics:
         self._curve = Curve.from_state(meta["curve"])
         self._drift = DriftMeter.from_state(meta["drift"])
         return self
-
-
-def _kappa(accuracy: float | None, reference: float | None) -> float | None:
-    if accuracy is None or reference is None or reference >= 1.0:
-        return None
-    return (accuracy - reference) / (1.0 - reference)
