@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.evaluate.prequential import evaluate
+from engine.evaluate.ordering import in_order
 from streams.table import Table
 
 
@@ -18,28 +18,6 @@ class Kept:
 
     row: int
     proba: dict[Any, float]
-
-
-class Schedule:
-    """A model that learns nothing and notes in which order forecasts are asked for and labels come.
-
-    steps: row i ≥ 0 was asked for, ~i is its label.
-    """
-
-    def __init__(self) -> None:
-        self.steps: list[int] = []
-
-    def forecast_one(self, x: dict[str, Any], id: int, time: float | None = None) -> Kept:
-        """Row `id` is asked for."""
-        self.steps.append(id)
-        return Kept(id, {})
-
-    def observe(self, kept: Kept) -> None:
-        """Nothing to note."""
-
-    def learn(self, kept: Kept, y: Any) -> None:
-        """Its label came."""
-        self.steps.append(~kept.row)
 
 
 class Told:
@@ -62,9 +40,7 @@ class Told:
 
 def steps_of(table: Table, rows: int) -> list[int]:
     """The order of forecasts and labels over the first rows: i ≥ 0 forecasts row i, ~i learns its label."""
-    schedule = Schedule()
-    evaluate(schedule, table, limit=rows)
-    return schedule.steps
+    return [~number if known else number for known, _, number in in_order(table, rows, delay=0)]
 
 
 def with_last_label(table: Table, rows: int) -> Table:
