@@ -33,7 +33,7 @@ def _classifier(name: str, schema: Any, seed: int) -> Any:
 
 
 def main(read: str, write: str) -> None:
-    """Read X (n, d), values (d,), y (n,), steps (m,) and say; write P (n, classes) and the seconds it took.
+    """Read X (n, d), values (d,), y (n,), steps (m,) and say; write P (n, classes) and the processor's seconds.
 
     values: how many values a nominal column has, 0 for a number. steps: row i ≥ 0 is forecast, ~i is its label
     learned. A row of zeros in P is a forecast that MOA could not give.
@@ -58,16 +58,16 @@ def main(read: str, write: str) -> None:
     for step in steps.tolist():
         if step >= 0:
             row = labelled(step) if asked["name"] in TOLD else Instance.from_array(schema, X[step])
-            start = time.perf_counter()
+            start = time.process_time()
             p = model.predict_proba(row)
-            seconds += time.perf_counter() - start
+            seconds += time.process_time() - start
             if p is not None:
                 P[step] = p
         else:
             row = labelled(~step)
-            start = time.perf_counter()
+            start = time.process_time()
             model.train(row)
-            seconds += time.perf_counter() - start
+            seconds += time.process_time() - start
     np.savez(write, P=P, seconds=seconds)
 
 

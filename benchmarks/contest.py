@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from typing import Any
 from benchmarks.job import Job, versions
 from benchmarks.tables import FOLDER
 
-LIMIT = 20 * 60.0
+LIMIT = 20 * 60
 AT_ONCE = 2
 JOB = ("stream", "learner", "rows", "seed", "history")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -27,8 +28,8 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_
 class Results:
     """Records by job, in a file with one line per record; `add` writes it at once.
 
-    A record is a job's fields with `evaluated`, its figures, `seconds` and `versions`, or with `over`, the
-    seconds after which it was ended.
+    A record is a job's fields with `evaluated`, its figures, `cpu_seconds` and `versions`, or with `over`, the
+    processor's seconds after which it was ended.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,11 +45,11 @@ class Results:
         return self._records.get(job)
 
     def seconds(self, job: Job) -> float:
-        """What measuring it took, as far as it is known."""
+        """The processor's seconds that it took, NaN where that is not known."""
         record = self._records.get(job, {})
-        return float(record.get("seconds", record.get("over", 0.0)))
+        return float(record.get("cpu_seconds", record.get("over", math.nan)))
 
-    def current(self, job: Job, limit: float = LIMIT) -> bool:
+    def current(self, job: Job, limit: int = LIMIT) -> bool:
         """Whether the job's record need not be made again: by the versions that are here, or none can be made.
 
         What was ended after fewer seconds than `limit` is made again.
@@ -79,10 +80,10 @@ def own_kept(folder: Path = FOLDER) -> Results:
     return Results(folder / "everlearn.json")
 
 
-def measure(jobs: Iterable[Job], kept: Results, *, limit: float = LIMIT, at_once: int = AT_ONCE) -> list[str]:
+def measure(jobs: Iterable[Job], kept: Results, *, limit: int = LIMIT, at_once: int = AT_ONCE) -> list[str]:
     """Run the jobs that `kept` has no current record of; what went wrong, one sentence per job.
 
-    limit: seconds after which a job is ended and noted as such. at_once: processes side by side.
+    limit: the processor's seconds after which a job is ended and noted as such. at_once: processes side by side.
     """
     wanted = [job for job in jobs if not kept.current(job, limit)]
     absent = sorted({job.learner for job in wanted if versions(job.learner) is None})
@@ -115,9 +116,9 @@ class _Processes:
     def __init__(self) -> None:
         self._running: set[subprocess.Popen[str]] = set()
 
-    def run(self, job: Job, limit: float) -> dict[str, Any]:
+    def run(self, job: Job, limit: int) -> dict[str, Any]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.job", json.dumps(asdict(job))],
+            [sys.executable, "-m", "benchmarks.job", json.dumps(asdict(job)), str(limit)],
             env={**os.environ, **dict.fromkeys(THREADS, "1")},
             cwd=Path(__file__).parent.parent,
             stdout=subprocess.PIPE,
@@ -126,14 +127,10 @@ class _Processes:
             start_new_session=True,
         )
         self._running.add(process)
-        try:
-            said, error = process.communicate(timeout=limit)
-        except subprocess.TimeoutExpired:
-            _kill(process)
-            process.communicate()
+        said, error = process.communicate()
+        self._running.discard(process)
+        if process.returncode == -signal.SIGXCPU:
             return {**asdict(job), "over": limit, "versions": versions(job.learner)}
-        finally:
-            self._running.discard(process)
         if process.returncode:
             return {**asdict(job), "failed": (error.strip().splitlines() or ["no word"])[-1]}
         record: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
@@ -141,20 +138,15 @@ class _Processes:
 
     def end(self) -> None:
         for process in list(self._running):
-            _kill(process)
-
-
-def _kill(process: subprocess.Popen[str]) -> None:
-    """End the process and what it has started."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def _show(record: dict[str, Any]) -> None:
-    named = {"accuracy": 4, "log_loss": 4, "mae": 4, "seconds": 1}
+    named = {"accuracy": 4, "log_loss": 4, "mae": 4, "cpu_seconds": 1}
     figures = [f"{name} {record[name]:.{digits}f}" for name, digits in named.items() if name in record]
     if "over" in record:
-        figures = [f"ended after {record['over']:.0f} s"]
+        figures = [f"ended after {record['over']} s"]
     if "failed" in record:
         figures = [f"failed: {record['failed']}"]
     seed = f" seed {record['seed']}" + (" with history" if record["history"] else "")

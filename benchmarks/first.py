@@ -85,7 +85,7 @@ def fill(
     ours: bool,
     at_once: int,
     first: int = 0,
-    limit: float = LIMIT,
+    limit: int = LIMIT,
 ) -> None:
     """Measure, then add the rows, the tables of all learners and the notes."""
     own, peers = own_kept(), peers_kept()

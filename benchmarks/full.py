@@ -10,7 +10,7 @@ from benchmarks.tables import Findings
 
 OFF = replace(CONTEST, rows=None, seeds=(0, 1, 2, 3, 4))
 ON = replace(OFF, history=True)
-LIMIT = 4 * 3600.0
+LIMIT = 4 * 3600
 
 
 def run(stream: str | None = None, ours: bool = False, at_once: int = AT_ONCE) -> Findings:

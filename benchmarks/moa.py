@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -92,7 +93,7 @@ def judge(name: str, table: Table, *, rows: int, seed: int = 0) -> Evaluation:
 def _answers(
     name: str, table: Table, rows: int, y: NDArray[np.int64], seed: int
 ) -> tuple[NDArray[np.float64], float]:
-    """(P (rows, classes), seconds inside the classifier's calls), from a process in CapyMOA's environment."""
+    """(P (rows, classes), the processor's seconds inside its calls), from CapyMOA's environment."""
     X, values = numbers(table, rows)
     with tempfile.TemporaryDirectory() as folder:
         read, write = Path(folder, "read.npz"), Path(folder, "write.npz")
@@ -106,6 +107,8 @@ def _answers(
             capture_output=True,
             text=True,
         )
+        if ended.returncode == -signal.SIGXCPU:  # it inherits this process's limit, and so does its end
+            os.kill(os.getpid(), signal.SIGXCPU)
         if ended.returncode:
             raise RuntimeError(f"{name} on {table.name} ended with an error:\n{ended.stderr[-2000:]}")
         answers = np.load(write)

@@ -130,20 +130,19 @@ def remarks(contest: Contest, own: Results, peers: Results) -> list[str]:
                 missing.setdefault(learner, []).append(stream)
             elif "over" in record:
                 minutes = record["over"] / 60.0
-                said.append(f"{TITLES[learner]} on {stream} was ended after {minutes:.0f} minutes.")
+                said.append(f"{TITLES[learner]} on {stream} was ended after {minutes:.0f} minutes of a core.")
             else:
                 used[record["versions"]] = None
     for learner, streams in missing.items():
         where = "any stream" if len(streams) == len(contest.streams) else ", ".join(streams)
         said.append(f"{TITLES[learner]} has not been measured on {where}.")
-    spent = sum(
-        peers.seconds(job) for p in contest.peers for s in contest.streams for job in contest.jobs(p, s)
-    )
+    timed = [peers.seconds(contest.jobs(p, s)[0]) for p in contest.peers for s in contest.streams]
+    timed = [seconds for seconds in timed if math.isfinite(seconds)]
     if used:
         said.append(
-            f"Peers: {', '.join(sorted(used))}. Their figures, with seconds, are kept in [{peers.path.name}]"
+            f"Peers: {', '.join(sorted(used))}. Their figures are kept in [{peers.path.name}]"
             f"({peers.path.name}); remove a line to have it measured again. "
-            f"Together they took {duration(spent)} of one core."
+            f"{len(timed)} runs, those timed, took {duration(sum(timed))} of one core."
         )
     here = versions(OWN)
     old = [
