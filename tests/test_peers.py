@@ -200,6 +200,20 @@ def test_more_strings_than_columns_share_them() -> None:
     assert peer._input({f"id=no {MAX_COLUMNS + 49}": 1}).sum() == 1.0
 
 
+def test_linear_regression_with_adagrad_does_not_run_away_from_a_rare_feature() -> None:
+    errors = {}
+    for name in ("river-linear", "river-linear-adagrad"):
+        peer = make_peer(name)
+        for i in range(2500):
+            rare = float(i > 2000 and i % 3 == 0)
+            x, y = {"a": float(i % 7), "rare": rare, "last": rare}, 100.0 * (i % 7) + 50.0 * rare
+            if i >= 2100:  # a hundred events after it first came
+                errors[name] = max(errors.get(name, 0.0), abs(peer.predict_one(x) - y))
+            peer.learn_one(x, y)
+    assert errors["river-linear-adagrad"] < 20.0
+    assert errors["river-linear"] > 1e6
+
+
 def test_an_unknown_optimiser_is_refused() -> None:
     with pytest.raises(ValueError, match="expected 'adam' or 'rmsprop'"):
         Backprop("sgd", 0.1)

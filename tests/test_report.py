@@ -169,6 +169,25 @@ def test_the_peer_that_comes_closest_stands_first() -> None:
     assert section.index("River HAT") < section.index("River &lt;ARF&gt;")
 
 
+def test_a_peer_that_ran_away_leaves_the_others_readable() -> None:
+    gaps = {"usual": 5.0, "other": 6.0, "third": 7.0, "lost": 2.5e9}
+    intervals = {name: {"mae": {"difference": -gap, "half_width": gap / 10}} for name, gap in gaps.items()}
+    report = {name: {"events": 10, "mae": 1.0} for name in ("everlearn", *gaps)} | {"intervals": intervals}
+    page = render(report)
+    assert "+5.0 ± 0.5 better" in row_of(page, "How sure is the difference?", "usual")
+    assert "+2.5e+09 ± 2.5e+08 better" in row_of(page, "How sure is the difference?", "lost")
+    centres = [float(cx) for cx in re.findall(r'<circle cx="([\d.]+)" cy="11" r="4.5"', page)]
+    assert centres[3] == 232.0  # at the end of the scale
+    assert centres[0] > 30.0
+    assert centres[1] - centres[0] > 3.0
+
+
+def test_a_learner_alone_is_beside_nobody() -> None:
+    page = render({"everlearn": as_json(figures(0))})
+    assert "Side by side" not in page
+    assert "marks the best" not in page
+
+
 def test_a_peer_that_failed_is_named_with_its_error_and_the_page_goes_on() -> None:
     page = render(as_json(contest()))
     assert "<b>river-srp</b>: it ran out of &lt;memory&gt;" in page

@@ -132,7 +132,7 @@ def _header(title: str, stream: Mapping[str, Any], learners: Mapping[str, Any]) 
             facts.append((field, ", ".join(named[:FEATURES]) + more))
     told = ("name", "title", "about", "events", "labels", "label_delay", "features", "keys", "headline")
     for field, value in stream.items():
-        if field not in told and isinstance(value, bool | int | float | str):
+        if field not in told and isinstance(value, bool | int | float | str) and value:
             facts.append((field.replace("_", " "), number(value)))
     about = f"<p>{escape(str(stream['about']))}</p>" if stream.get("about") else ""
     items = "".join(f"<li>{escape(name)} <b>{escape(value)}</b></li>" for name, value in facts)
@@ -197,10 +197,12 @@ def _comparison(learners: Mapping[str, Any]) -> str:
         rows.append(
             f'<tr><th scope="row">{dot(k)}{escape(str(part.get("title", name)))}{about}</th>{cells}</tr>'
         )
+    alone = len(learners) == 1
+    shared = "; every learner had the same events and labels in the same order. ● marks the best"
     return (
-        "<h2>Side by side</h2>"
-        '<p class="about">Every forecast was made before its own label was known; every learner had the same '
-        "events and labels in the same order. ● marks the best.</p>"
+        f"<h2>{'All figures' if alone else 'Side by side'}</h2>"
+        '<p class="about">Every forecast was made before its own label was known'
+        f"{'' if alone else shared}.</p>"
         f'<div class="card scroll"><table><thead><tr><th scope="col">learner</th>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )

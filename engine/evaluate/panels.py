@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from statistics import median
 from typing import Any
 
 from engine.evaluate.words import number
 
 COLOURS = 10  # --s0 to --s9 of the style sheet
 CLASSES = 20  # shown one by one
-NAME = 24  # letters of a name beside a hill
+FAR = 5.0  # times the usual difference, where the drawing ends
+NAME = 22  # letters of a name beside a hill
 _FIGURES = {  # of "intervals": the name to show, higher is better, factor, unit
     "accuracy": ("accuracy", True, 100.0, "points"),
     "log_loss": ("log loss", False, 1.0, ""),
@@ -85,33 +87,36 @@ def _column(intervals: Mapping[str, Any], figure: str) -> dict[str, str]:
         if told.get("difference") is not None:
             half = told.get("half_width")
             ahead[peer] = sign * told["difference"], None if half is None else factor * half
-    low = min((0.0, *(mean - (half or 0.0) for mean, half in ahead.values())))
-    high = max((0.0, *(mean + (half or 0.0) for mean, half in ahead.values())))
+    ends = [abs(mean) + (half or 0.0) for mean, half in ahead.values()]
+    bound = FAR * median(ends) if ends else 0.0  # a peer that ran away must not flatten all others
+    low = max(-bound, min((0.0, *(mean - (half or 0.0) for mean, half in ahead.values()))))
+    high = min(bound, max((0.0, *(mean + (half or 0.0) for mean, half in ahead.values()))))
     reach = (high - low) or 1.0
     digits = max(0, min(4, 2 - math.floor(math.log10(reach))))
 
     def x(value: float) -> float:
-        return 8.0 + 224.0 * (value - low) / reach
+        return 8.0 + 224.0 * (min(max(value, low), high) - low) / reach
 
     cells = {}
     for peer, (mean, half) in sorted(ahead.items(), key=lambda item: item[1][0]):
         sure = half is not None and abs(mean) > half
         tone = ("good" if mean > 0 else "bad") if sure else "soft"
         word = ("better" if mean > 0 else "worse") if sure else "not told apart"
-        said = f"{mean:+.{digits}f}" + ("" if half is None else f" ± {half:.{digits}f}")
+        form = f".{digits}f" if abs(mean) < 1e7 else ".2g"
+        said = f"{mean:+{form}}" + ("" if half is None else f" ± {half:{form}}")
+        drawn = _interval(x(0.0), x(mean), x(mean - (half or 0.0)), x(mean + (half or 0.0)), tone)
         cells[peer] = (
-            f'<td class="drawn">{_interval(x(0.0), x(mean), 224.0 * (half or 0.0) / reach, tone)}</td>'
-            f'<td class="{tone}">{escape(said)}<small>{word}</small></td>'
+            f'<td class="drawn">{drawn}</td><td class="{tone}">{escape(said)}<small>{word}</small></td>'
         )
     return cells
 
 
-def _interval(middle: float, mean: float, half: float, tone: str) -> str:
+def _interval(middle: float, mean: float, left: float, right: float, tone: str) -> str:
     """An interval beside the line that stands for no difference; all in the drawing's units, 0 to 240."""
     return (
         '<svg viewBox="0 0 240 22" class="interval" aria-hidden="true">'
         f'<line x1="{middle:.1f}" y1="0" x2="{middle:.1f}" y2="22" stroke="var(--soft)" stroke-dasharray="2 3"/>'
-        f'<line x1="{mean - half:.1f}" y1="11" x2="{mean + half:.1f}" y2="11" stroke="var(--{tone})" '
+        f'<line x1="{left:.1f}" y1="11" x2="{right:.1f}" y2="11" stroke="var(--{tone})" '
         'stroke-width="5" stroke-linecap="round" opacity="0.45"/>'
         f'<circle cx="{mean:.1f}" cy="11" r="4.5" fill="var(--{tone})"/></svg>'
     )

@@ -68,6 +68,16 @@ def _linear(seed: int) -> Any:
     return _standardised(linear_model.LinearRegression())
 
 
+def _adagrad_linear(seed: int) -> Any:
+    from river import linear_model, optim, preprocessing
+
+    return _standardised(
+        preprocessing.TargetStandardScaler(
+            regressor=linear_model.LinearRegression(optimizer=optim.AdaGrad(0.1))
+        )
+    )
+
+
 def _forest(seed: int) -> Any:
     from river import forest
 
@@ -189,6 +199,12 @@ RIVER: dict[str, RiverPeer] = {
         make=_linear,
         task="regression",
         weighted=True,
+    ),
+    "river-linear-adagrad": RiverPeer(  # steps of SGD run away on a feature that is rarely not 0
+        title="River linear regression, AdaGrad",
+        about=f"{_SCALED}, standardised target, AdaGrad steps of 0.1",
+        make=_adagrad_linear,
+        task="regression",
     ),
     "river-arf-regressor": RiverPeer(
         title="River ARF-10 regressor",

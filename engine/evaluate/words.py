@@ -10,8 +10,8 @@ from typing import Any
 def number(value: Any, digits: int = 4) -> str:
     """A figure as text: fixed digits, thousands separated, an en dash for what is not known.
 
-    >>> number(51955), number(0.70712, 3), number(None)
-    ('51,955', '0.707', '–')
+    >>> number(51955), number(0.70712, 3), number(2.4e9), number(None)
+    ('51,955', '0.707', '2.4e+09', '–')
     """
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
@@ -19,6 +19,8 @@ def number(value: Any, digits: int = 4) -> str:
         return str(value)
     if isinstance(value, int) or digits == 0:
         return f"{value:,.0f}"
+    if abs(value) >= 1e7:
+        return f"{value:.3g}"
     return f"{value:,.{digits}f}" if abs(value) < 1000 else f"{value:,.1f}"
 
 

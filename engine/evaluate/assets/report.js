@@ -27,16 +27,25 @@
     })];
   }
 
+  // One learner that runs away must not flatten the others: the scale ends at three times the usual maximum.
+  function range(u, low, high) {
+    if (low == null) return [0, 1];
+    const tops = u.series.slice(1).map((s, i) => [s, u.data[i + 1]]).filter(([s]) => s.show)
+      .map(([, ys]) => Math.max(...ys.filter((y) => y != null))).sort((a, b) => a - b);
+    const most = tops.length > 2 ? Math.min(high, 3 * tops[Math.floor((tops.length - 1) / 2)]) : high;
+    return uPlot.rangeNum(low, most > low ? most : high, 0.1, true);
+  }
+
   function plot(host, series, { timed, marks = [], digits = 3 }) {
     host.replaceChildren();
     if (!series.length || !series[0].x.length) return null;
     const axis = { stroke: css("--soft"), grid: { stroke: css("--grid"), width: 1 }, ticks: { stroke: css("--grid"), width: 1 },
       font: "12px system-ui, sans-serif" };
-    const shown = (v) => (v == null ? "–" : v.toFixed(digits));
+    const shown = (v) => (v == null ? "–" : Math.abs(v) < 1e7 ? v.toFixed(digits) : v.toPrecision(3));
     const u = new uPlot({
       width: Math.max(280, host.clientWidth), height: 320,
       tzDate: (t) => uPlot.tzDate(new Date(t * 1e3), "Etc/UTC"),
-      scales: { x: { time: timed } },
+      scales: { x: { time: timed }, y: { range } },
       cursor: { points: { size: 7 } },
       legend: { markers: { dash: (u, i) => (u.series[i].dash ? "dashed" : "solid") } },
       axes: [{ ...axis, ...(timed ? { values: DATES, space: 70 } : {}) }, { ...axis, size: 62, values: (_, ticks) => ticks.map((v) => (Math.abs(v) < 1e-12 ? "0" : String(+v.toFixed(4)))) }],
