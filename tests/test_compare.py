@@ -329,3 +329,29 @@ def test_the_tables_show_every_learner_best_first_in_eighty_columns() -> None:
     best, other = sorted((ENGINE, "river-hat"), key=lambda name: -report[name]["accuracy"])
     assert text.index(best) < text.index(other)
     assert f"{report[ENGINE]['accuracy']:.4f}" in text
+
+
+def test_a_peer_that_ran_away_leaves_the_tables_their_eighty_columns() -> None:
+    clock = {
+        "events_per_second": 10.0,
+        "latency_us": {"p50": 1.0, "p99": 2.0, "p99.9": 3.0},
+        "memory_bytes": 5,
+    }
+    sane = {"mae": 16.5, "rmse": 24.6, "r2": 0.86, **clock}
+    report = {
+        ENGINE: sane,
+        "river-linear": {"mae": 2.16e9, "rmse": 2.4e10, "r2": -1.3e17, **clock},
+        "stream": {"name": "made", "events": 2000, "headline": "mae", "task": "regression", "seeds": 1},
+        "intervals": {
+            "river-linear": {
+                "mae": {"difference": -2.16e9, "half_width": 3.7e9},
+                "squared_error": {"difference": -5.8e20, "half_width": 1.2e21},
+            }
+        },
+        "failed": {},
+    }
+    console = Console(width=80, record=True, file=open(os.devnull, "w"))  # noqa: SIM115 - recorded, not written
+    show(report, console)
+    text = console.export_text()
+    assert "…" not in text
+    assert "-2.16e+09 ± 3.7e+09" in text

@@ -35,7 +35,7 @@ DEFAULTS: dict[str, tuple[str, ...]] = {
         FAMILY,
     ),
     "regression": (
-        "river-linear",
+        "river-linear-adagrad",
         "river-knn-regressor",
         "river-amrules",
         "river-amf-regressor",
@@ -74,7 +74,7 @@ def chosen(names: Sequence[str], task: Task, classes: int) -> list[str]:
     takes the place of logistic regression among the defaults.
 
     >>> chosen([], "regression", 0)[:2]
-    ['river-linear', 'river-knn-regressor']
+    ['river-linear-adagrad', 'river-knn-regressor']
     """
     if not names:
         return [

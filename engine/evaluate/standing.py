@@ -74,7 +74,8 @@ def _gap(gap: Mapping[str, float | None]) -> str:
     middle, half = gap["difference"], gap["half_width"]
     if middle is None:
         return "–"
-    return f"{middle:+.4f}" + (f" ± {half:.4f}" if half is not None else "")
+    sign = "+" if middle >= 0.0 else ""
+    return f"{sign}{number(middle)}" + (f" ± {number(half)}" if half is not None else "")
 
 
 def _costs(learners: Mapping[str, Any], order: list[str]) -> Grid:
