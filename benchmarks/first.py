@@ -6,7 +6,7 @@ import os
 
 from benchmarks.contest import AT_ONCE, LIMIT, measure, own_kept, peers_kept
 from benchmarks.job import OWN
-from benchmarks.standings import Contest, beside_the_best, everybody, remarks
+from benchmarks.standings import WORDS, Contest, beside_the_best, everybody, remarks
 from benchmarks.tables import Findings
 from streams.datasets import VARIABLE, is_recorded
 
@@ -98,7 +98,7 @@ def fill(
         found.notes += measure(others, peers, limit=limit, at_once=at_once)
     beside_the_best(found, contest, own, peers, first)
     for figure in (contest.score, contest.second):
-        title = f"Every learner on every stream: {figure.replace('_', ' ')}"
+        title = f"Every learner on every stream: {WORDS[figure]}"
         found.below.append(everybody(contest, figure, title, own, peers))
     found.notes += remarks(contest, own, peers)
 

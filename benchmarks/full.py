@@ -27,7 +27,7 @@ def run(stream: str | None = None, ours: bool = False, at_once: int = AT_ONCE) -
     history = Findings(
         name="",
         title="With label history",
-        about="Forecasts may use the label before; peers get the last one that is known as one more feature.",
+        about="Forecasts may use the label before; peers get the last three that are known as features.",
         columns=COLUMNS,
     )
     for table, contest in ((found, OFF), (history, ON)):

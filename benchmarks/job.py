@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import resource
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import moa
-from benchmarks.schedule import with_last_label
+from benchmarks.schedule import with_last_labels
 from engine.evaluate.prequential import Evaluation, evaluate
 from engine.evaluate.report import as_json
 from streams.table import Table
@@ -22,7 +23,6 @@ from streams.table import Table
 OWN = "everlearn"
 WITHOUT = f"{OWN} without "
 FIGURES = ("accuracy", "log_loss", "kappa_temporal", "mae", "rmse", "r2")
-LEARNS = ("engine/*.py", "engine/encoders/*.py", "engine/rules/*.py", "memory/*.py")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,8 @@ class Job:
     """What is measured.
 
     learner: "everlearn", "everlearn without PART" or a peer's permanent name. rows: the first so many, None for
-    all. history: forecasts may use the labels before; peers get the last one known as one more feature.
+    all. history: forecasts may use the labels before; peers get the last three
+    that are known as features.
     """
 
     stream: str
@@ -53,10 +54,29 @@ def versions(learner: str) -> str | None:
     if not learner.startswith(OWN):
         return f"river {version('river')}" if learner.startswith("river-") else f"torch {version('torch')}"
     digest = hashlib.sha256()
-    root = Path(__file__).parent.parent
-    for path in sorted(path for pattern in LEARNS for path in root.glob(pattern)):
-        digest.update(path.name.encode() + path.read_bytes())
+    for name, text in sorted(sources("engine.learner").items()):
+        digest.update(name.encode() + text)
     return f"sources {digest.hexdigest()[:12]}"
+
+
+def sources(module: str) -> dict[str, bytes]:
+    """The project's modules that this one imports, itself included, at whatever depth: name → text."""
+    root = Path(__file__).parent.parent
+    found: dict[str, bytes] = {}
+    todo = [module]
+    while todo:
+        name = todo.pop()
+        place = root.joinpath(*name.split("."))
+        path = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        if name in found or not path.is_file():  # seen, or no module but what one holds, or not the project's
+            continue
+        found[name] = path.read_bytes()
+        for node in ast.walk(ast.parse(found[name])):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                todo += [node.module, *(f"{node.module}.{part.name}" for part in node.names)]
+            elif isinstance(node, ast.Import):
+                todo += [part.name for part in node.names]
+    return found
 
 
 def table_of(stream: str, rows: int | None) -> Table:
@@ -75,7 +95,7 @@ def run(job: Job) -> dict[str, Any]:
     table = table_of(job.stream, job.rows)
     rows = len(table) if job.rows is None else min(job.rows, len(table))
     if job.history and not job.own:
-        table = with_last_label(table, rows)
+        table = with_last_labels(table, rows)
     found = _own(job, table, rows) if job.own else _peer(job, table, rows)
     figures = found.metrics.result()
     return {

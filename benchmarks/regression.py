@@ -11,6 +11,7 @@ CONTEST = Contest(
     streams=("bike_sharing", "beijing_pm25", "trump_approval"),
     peers=(
         "river-linear",
+        "river-linear-adagrad",
         "river-amrules",
         "river-knn-regressor",
         "river-amf-regressor",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.evaluate.lags import LAGS
 from engine.evaluate.ordering import in_order
 from streams.table import Table
 
@@ -43,22 +45,23 @@ def steps_of(table: Table, rows: int) -> list[int]:
     return [~number if known else number for known, _, number in in_order(table, rows, delay=0)]
 
 
-def with_last_label(table: Table, rows: int) -> Table:
-    """The first rows with one more feature, "label before": the last label known when the row is forecast.
+def with_last_labels(table: Table, rows: int) -> Table:
+    """The first rows with the last labels known when each is forecast, as features named as `Lagged` names them.
 
-    Text for classes, the number itself for regression, missing before the first label.
+    Text for classes, the number itself for regression, missing before there were any.
     """
     import pyarrow as pa
 
     labels = table.labels()
     regression = table.task == "regression"
-    before: list[Any] = [None] * rows
-    last = None
+    before: dict[str, list[Any]] = {f"label {lag} before": [None] * rows for lag in range(1, LAGS + 1)}
+    last: deque[Any] = deque(maxlen=LAGS)
     for step in steps_of(table, rows):
-        if step >= 0:
-            before[step] = last
-        else:
-            last = labels[~step] if regression else str(labels[~step])
+        if step < 0:
+            last.appendleft(labels[~step] if regression else str(labels[~step]))
+            continue
+        for column, label in zip(before.values(), last, strict=False):
+            column[step] = label
     columns: dict[str, list[Any]] = {name: [] for name in table.columns}
     for row in table.rows(0, rows):
         for name, value in row.x.items():
@@ -66,7 +69,7 @@ def with_last_label(table: Table, rows: int) -> Table:
     times, label_times = table.times(), table.label_times()
     return Table(
         table.name,
-        pa.table({**columns, "label before": before}),
+        pa.table({**columns, **before}),
         target=pa.array(labels[:rows]),
         time=None if times is None else pa.array(times[:rows]),
         label_time=None if label_times is None else pa.array(label_times[:rows]),

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from benchmarks import moa
-from benchmarks.schedule import Told, steps_of, with_last_label
+from benchmarks.schedule import Told, steps_of, with_last_labels
+from engine.evaluate.lags import Lagged
 from engine.evaluate.prequential import evaluate
 from streams.table import Table
 
@@ -62,12 +63,32 @@ def test_answers_given_elsewhere_are_judged_as_if_the_model_were_here() -> None:
     assert unsure["log_loss"] == pytest.approx(here["log_loss"] + (math.log(2) + math.log(0.7)) / 4)
 
 
-def test_the_label_before_is_the_last_one_known_when_the_row_is_forecast() -> None:
-    rows = list(with_last_label(late(), 4).rows())
-    assert [row.x["label before"] for row in rows] == [None, None, "v", "u"]
-    assert [(row.x["a"], row.y, row.meta) for row in rows] == [
-        (row.x["a"], row.y, row.meta) for row in late().rows()
-    ]
+def test_the_labels_before_are_those_known_when_the_row_is_forecast_as_for_other_peers() -> None:
+    class Seen:
+        """What a peer is asked with."""
+
+        task = "classification"
+
+        def __init__(self) -> None:
+            self.rows: list[dict[str, Any]] = []
+
+        def predict_proba_one(self, x: dict[str, Any]) -> dict[str, float]:
+            self.rows.append(x)
+            return {}
+
+        def learn_one(self, x: dict[str, Any], y: str, w: float) -> None:
+            pass
+
+        def memory_bytes(self) -> int:
+            return 0
+
+    seen: Any = Seen()
+    evaluate(Lagged(seen), late())
+    rows = list(with_last_labels(late(), 4).rows())
+    assert [row.x for row in rows] == seen.rows
+    assert [row.x["label 1 before"] for row in rows] == [None, None, "v", "u"]
+    assert [row.x["label 2 before"] for row in rows] == [None, None, None, "v"]
+    assert [(row.y, row.meta) for row in rows] == [(row.y, row.meta) for row in late().rows()]
 
 
 @pytest.mark.capymoa

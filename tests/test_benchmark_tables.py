@@ -46,6 +46,13 @@ def test_a_record_of_other_versions_is_not_current(tmp_path: Path) -> None:
     assert not kept.current(task)
 
 
+def test_a_figure_of_the_engine_depends_on_what_the_learner_imports_and_on_nothing_else() -> None:
+    found = job.sources("engine.learner")
+    assert {"engine.learner", "engine.kernels", "engine.rules.local", "memory.forest"} <= set(found)
+    assert not [name for name in found if name.startswith(("streams", "engine.cli", "engine.run", "numpy"))]
+    assert found["memory.forest"] == (job.Path(job.__file__).parent.parent / "memory/forest.py").read_bytes()
+
+
 def test_a_job_that_takes_too_long_is_ended_and_noted_as_such(tmp_path: Path) -> None:
     task = Job(stream="bananas", learner="river-srp", rows=None)  # a minute's work
     kept = Results(tmp_path / "peers.json")
