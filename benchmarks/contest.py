@@ -18,11 +18,11 @@ from typing import Any
 
 from benchmarks.job import Job, versions
 from benchmarks.tables import FOLDER
+from engine.evaluate.processes import THREADS
 
 LIMIT = 20 * 60
 AT_ONCE = 2
 JOB = ("stream", "learner", "rows", "seed", "history")
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 class Results:
@@ -119,7 +119,7 @@ class _Processes:
     def run(self, job: Job, limit: int) -> dict[str, Any]:
         process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.job", json.dumps(asdict(job)), str(limit)],
-            env={**os.environ, **dict.fromkeys(THREADS, "1")},
+            env={**os.environ, **dict.fromkeys((*THREADS, "NUMBA_NUM_THREADS"), "1")},
             cwd=Path(__file__).parent.parent,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.schedule import Told, steps_of
+from benchmarks.schedule import Told, columns_of, steps_of
 from engine.evaluate.prequential import Evaluation, evaluate
 from streams.table import Table
 
@@ -41,10 +41,7 @@ def numbers(table: Table, rows: int) -> tuple[NDArray[np.float64], NDArray[np.in
     a row lacks it; in a column of numbers (values[j] = 0) a missing one is the mean of the rows before, 0
     before the first.
     """
-    columns: dict[str, list[Any]] = {name: [] for name in table.columns}
-    for row in table.rows(0, rows):
-        for name, value in row.x.items():
-            columns[name].append(value)
+    columns = columns_of(table, rows)
     X = np.zeros((rows, len(columns)))
     values = np.zeros(len(columns), dtype=np.int64)
     for j, column in enumerate(columns.values()):

@@ -45,6 +45,15 @@ def steps_of(table: Table, rows: int) -> list[int]:
     return [~number if known else number for known, _, number in in_order(table, rows, delay=0)]
 
 
+def columns_of(table: Table, rows: int) -> dict[str, list[Any]]:
+    """The features' values over the first rows, by column."""
+    columns: dict[str, list[Any]] = {name: [] for name in table.columns}
+    for row in table.rows(0, rows):
+        for name, value in row.x.items():
+            columns[name].append(value)
+    return columns
+
+
 def with_last_labels(table: Table, rows: int) -> Table:
     """The first rows with the last labels known when each is forecast, as features named as `Lagged` names them.
 
@@ -62,14 +71,10 @@ def with_last_labels(table: Table, rows: int) -> Table:
             continue
         for column, label in zip(before.values(), last, strict=False):
             column[step] = label
-    columns: dict[str, list[Any]] = {name: [] for name in table.columns}
-    for row in table.rows(0, rows):
-        for name, value in row.x.items():
-            columns[name].append(value)
     times, label_times = table.times(), table.label_times()
     return Table(
         table.name,
-        pa.table({**columns, **before}),
+        pa.table({**columns_of(table, rows), **before}),
         target=pa.array(labels[:rows]),
         time=None if times is None else pa.array(times[:rows]),
         label_time=None if label_times is None else pa.array(label_times[:rows]),

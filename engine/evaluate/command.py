@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from engine.evaluate import asked
-from engine.evaluate.opening import doubts_about, fail, keys_of, open_stream, task_asked, write_text
+from engine.evaluate.opening import (
+    doubts_about,
+    fail,
+    keys_of,
+    open_stream,
+    task_asked,
+    write_json,
+    write_page,
+)
 
 if TYPE_CHECKING:
+    from engine.evaluate.metrics import Task
     from engine.evaluate.prequential import Evaluation
     from streams.table import Table
 
@@ -60,12 +68,9 @@ def evaluate(
     run = _run(table, task or table.task, options, limit, delay)
     figures = {**fields(table, run, seed, label_history), "delay": delay, **found.fields()}
     if json_file is not None:
-        write_text("--json", json_file, json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
+        write_json(json_file, figures)
     if html_file is not None:
-        from engine.evaluate.page import render
-
-        page = as_report(table, figures, found.sentences())
-        write_text("--html", html_file, render(page, json_name=json_file.name if json_file else None))
+        write_page(html_file, as_report(table, figures, found.sentences()), json_file)
     _show(figures, json_file)
     if html_file is not None:
         typer.echo(f"page: {html_file}")
@@ -73,6 +78,8 @@ def evaluate(
 
 def as_report(table: Table, figures: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     """The figures in the form of `engine.evaluate.report`; notes: what to doubt about them."""
+    from engine.evaluate.metrics import HEADLINE
+
     asked_for = ("seed", "delay", "label_history", "unreadable_values")
     stream = {name: figures[name] for name in asked_for if figures[name]}
     about = {
@@ -80,49 +87,29 @@ def as_report(table: Table, figures: dict[str, Any], notes: list[str]) -> dict[s
         "events": figures["events"],
         "target": table.target,
         "features": list(table.columns),
-        "headline": "mae" if figures["task"] == "regression" else "accuracy",
+        "headline": HEADLINE[figures["task"]],
         "notes": notes,
     }
     return {"everlearn": figures, "stream": about | stream}
 
 
 def _run(table: Table, task: str, options: dict[str, Any], limit: int | None, delay: int) -> Evaluation:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
     from engine.evaluate.metrics import PrequentialMetrics
     from engine.evaluate.prequential import evaluate as prequential
-    from engine.learner import OnlineClassifier, OnlineRegressor, warmup
+    from engine.evaluate.progress import bars, figure
+    from engine.learner import OnlineClassifier, OnlineRegressor
 
-    console = Console(stderr=True)
-    with console.status("loading the kernels"):
-        warmup()
-    regression = task == "regression"
-    field = "mae" if regression else "accuracy"
+    kind: Task = "regression" if task == "regression" else "classification"
     rows = len(table) if limit is None else min(limit, len(table))
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f}  {task.fields[figure]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with bars() as bar:
         line = bar.add_task(table.name, total=rows, figure="")
 
         def progress(done: int, metrics: PrequentialMetrics) -> None:
-            value = metrics.headline()
-            bar.update(line, completed=done, figure="" if value is None else f"{field} {value:.4f}")
+            bar.update(line, completed=done, figure=figure(kind, metrics.headline()))
 
         try:
-            model = OnlineRegressor(**options) if regression else OnlineClassifier(**options)
-            return prequential(
-                model,
-                table,
-                task="regression" if regression else "classification",
-                limit=limit,
-                delay=delay,
-                progress=progress,
-            )
+            model = OnlineRegressor(**options) if kind == "regression" else OnlineClassifier(**options)
+            return prequential(model, table, task=kind, limit=limit, delay=delay, progress=progress)
         except (TypeError, ValueError) as error:
             fail(f"{table.name}: {error}")
 

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.evaluate import asked
-from engine.evaluate.opening import doubts_about, fail, keys_of, open_stream, task_asked, write_text
+from engine.evaluate.opening import (
+    doubts_about,
+    fail,
+    keys_of,
+    open_stream,
+    task_asked,
+    write_json,
+    write_page,
+)
 
 if TYPE_CHECKING:
     from engine.evaluate.contest import Job
@@ -87,24 +95,12 @@ def compare(
 
 
 def _run(table: Table, jobs: list[Job], at_once: int) -> list[Any]:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from engine.evaluate.contest import HEADLINE, judge
+    from engine.evaluate.contest import judge
     from engine.evaluate.processes import run_all
-    from engine.learner import warmup
+    from engine.evaluate.progress import bars, figure
 
-    console = Console(stderr=True)
-    with console.status("loading the kernels"):
-        warmup()  # compiled once, here, and not by several processes
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f}  {task.fields[figure]}"),
-        TimeRemainingColumn(),
-    )
     several = len({job.seed for job in jobs}) > 1
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with bars() as bar:
         lines = [
             bar.add_task(
                 f"{job.learner}, seed {job.seed}" if several else job.learner, total=len(table), figure=""
@@ -114,24 +110,18 @@ def _run(table: Table, jobs: list[Job], at_once: int) -> list[Any]:
 
         def tell(number: int, news: tuple[int, float | None]) -> None:
             rows, value = news
-            name = HEADLINE[jobs[number].task]
-            figure = "" if value is None else f"{name} {value:.4f}"
-            bar.update(lines[number], completed=rows, figure=figure)
+            bar.update(lines[number], completed=rows, figure=figure(jobs[number].task, value))
 
         return run_all(judge, jobs, at_once=at_once, tell=tell)
 
 
 def _write(report: dict[str, Any], json_file: Path | None, html_file: Path | None) -> None:
-    import json
-
     from engine.evaluate.standing import show
 
     show(report)
     if json_file is not None:
-        write_text("--json", json_file, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+        write_json(json_file, report)
         typer.echo(f"figures: {json_file}")
     if html_file is not None:
-        from engine.evaluate.page import render
-
-        write_text("--html", html_file, render(report, json_name=json_file.name if json_file else None))
+        write_page(html_file, report, json_file)
         typer.echo(f"report: {html_file}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.evaluate.metrics import PrequentialMetrics, Task
+from engine.evaluate.metrics import HEADLINE, PrequentialMetrics, Task
 from engine.evaluate.paired import BLOCKS, paired
 from engine.evaluate.peers import BACKPROP, BACKPROP_REGRESSORS, PEERS, make_peer, task_of
 from engine.evaluate.processes import Failure
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from streams.table import Table
 
 ENGINE, FAMILY = "everlearn", "backprop"
-HEADLINE = {"classification": "accuracy", "regression": "mae"}
 DEFAULTS: dict[str, tuple[str, ...]] = {
     "classification": (
         "river-logistic",

@@ -30,6 +30,7 @@ from engine.evaluate.curve import Curve
 from engine.evaluate.drift import DriftMeter
 
 Task = Literal["classification", "regression"]
+HEADLINE: dict[Task, str] = {"classification": "accuracy", "regression": "mae"}
 _TOGETHER = 256  # deferred forecasts that are judged at once
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -107,7 +108,19 @@ def fail(message: str) -> NoReturn:
     raise typer.Exit(2)
 
 
-def write_text(option: str, path: Path, text: str) -> None:
+def write_json(path: Path, figures: dict[str, Any]) -> None:
+    """Write what `--json` asks for."""
+    _write_text("--json", path, json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_page(path: Path, report: dict[str, Any], json_file: Path | None) -> None:
+    """Write what `--html` asks for, from a report in the form of `engine.evaluate.report`."""
+    from engine.evaluate.page import render
+
+    _write_text("--html", path, render(report, json_name=json_file.name if json_file else None))
+
+
+def _write_text(option: str, path: Path, text: str) -> None:
     """Write a file and the folders above it; where that cannot be the command ends with a clear line."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
