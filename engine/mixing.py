@@ -65,30 +65,41 @@ def allocate(experts: int, mixers: int = MIXERS) -> Mixer:
 
 
 @njit(fastmath=FAST, nogil=True, error_model="numpy")
+def say_mean(weight: F64, logp: F64, experts: int, classes: int, q: F64) -> None:
+    """q_c ← Σ_k w_k p_k(c)."""
+    for c in range(classes):
+        total = 0.0
+        for k in range(experts):
+            total += weight[k] * math.exp(logp[k, c])
+        q[c] = total
+
+
+@njit(fastmath=FAST, nogil=True, error_model="numpy")
+def say_mean_of_logs(weight: F64, logp: F64, experts: int, classes: int, q: F64) -> None:
+    """q_c ← exp(z_c) over the largest, z_c = Σ_k w_k log p_k(c)."""
+    top = -np.inf
+    for c in range(classes):
+        z = 0.0
+        for k in range(experts):
+            z += weight[k] * logp[k, c]
+        q[c] = z
+        top = max(top, z)
+    for c in range(classes):
+        q[c] = math.exp(q[c] - top)
+
+
+@njit(fastmath=FAST, nogil=True, error_model="numpy")
 def mix(mixer: Any, logp: F64, experts: int, classes: int, each: F64, out: F64) -> None:
     """each ← every mixer's forecast q (M, C), out ← the mixture p (C,), from logp (K, C)."""
     for c in range(classes):
         out[c] = 0.0
     for m in range(each.shape[0]):
         if m == POSTERIOR:
-            for c in range(classes):
-                total = 0.0
-                for k in range(experts):
-                    total += mixer.weight[m, k] * math.exp(logp[k, c])
-                each[m, c] = total
-        top = -np.inf
-        for c in range(classes):
-            if m == POSTERIOR:
-                break
-            z = 0.0
-            for k in range(experts):
-                z += mixer.weight[m, k] * logp[k, c]
-            each[m, c] = z
-            top = max(top, z)
+            say_mean(mixer.weight[m], logp, experts, classes, each[m])
+        else:
+            say_mean_of_logs(mixer.weight[m], logp, experts, classes, each[m])
         total = 0.0
         for c in range(classes):
-            if m != POSTERIOR:
-                each[m, c] = math.exp(each[m, c] - top)
             total += each[m, c]
         for c in range(classes):
             each[m, c] /= total
@@ -165,21 +176,19 @@ def weigh(mixer: Any, logp: F64, experts: int, classes: int, each: F64, label: i
     mixers = each.shape[0]
     total = 0.0
     for m in range(mixers):
-        rate = RATES[m] * warm if m < RATES.shape[0] else 0.0
         if m == NEWTON:
             newton_step(mixer, m, logp, experts, classes, each[m], label, weight)
-        if m == POSTERIOR:
+        elif m == POSTERIOR:
             posterior_step(mixer, m, logp, experts, label, weight)
-        for k in range(experts):
-            if m >= RATES.shape[0]:
-                break
-            g = logp[k, label]
-            for c in range(classes):
-                g -= each[m, c] * logp[k, c]
-            g *= weight
-            square = SQUARE_DECAY * mixer.square[m, k] + (1.0 - SQUARE_DECAY) * g * g
-            mixer.square[m, k] = square
-            mixer.weight[m, k] += rate * g / (math.sqrt(square / correction) + 1e-12)
+        else:
+            for k in range(experts):
+                g = logp[k, label]
+                for c in range(classes):
+                    g -= each[m, c] * logp[k, c]
+                g *= weight
+                square = SQUARE_DECAY * mixer.square[m, k] + (1.0 - SQUARE_DECAY) * g * g
+                mixer.square[m, k] = square
+                mixer.weight[m, k] += RATES[m] * warm * g / (math.sqrt(square / correction) + 1e-12)
         mixer.belief[m] *= max(each[m, label], 1e-12) ** (TEMPER * min(weight, HEAVIEST))
         total += mixer.belief[m]
     for m in range(mixers):

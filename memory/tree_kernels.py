@@ -65,17 +65,6 @@ def below(forest: Any, t: int, node: int, x: F32) -> int:
 
 
 @inline
-def leaf_of(forest: Any, t: int, x: F32) -> int:
-    """The leaf of tree row t in which x falls."""
-    node = 0
-    while True:
-        children = below(forest, t, node, x)
-        if children == 0:
-            return node
-        node = children
-
-
-@inline
 def link(forest: Any, t: int, node: int, slot: int) -> None:
     """The event comes first in the leaf's list."""
     first = int(forest.node[t, node, HEAD])
