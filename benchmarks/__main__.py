@@ -15,6 +15,7 @@ NAMES = (
     "decode",
     "fuzz",
     "soak",
+    "anomaly",
     "throughput",
     "latency",
 )
