@@ -20,7 +20,7 @@ FOLDER = Path(__file__).parent.parent / "docs" / "benchmarks"
 class Findings:
     """One benchmark's result: a title, what was done, rows (dicts of equal keys), and what follows from them.
 
-    columns: column → digits to show; the first column is the row's name.
+    columns: column → digits to show; the first column is the row's name. below: further tables of the page.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Findings:
     columns: dict[str, int]
     rows: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    below: list[Findings] = field(default_factory=list)
 
     def add(self, **row: Any) -> None:
         """Add a row and show it at once."""
@@ -37,7 +38,14 @@ class Findings:
         print("  " + "  ".join(cells), flush=True)
 
     def markdown(self) -> str:
-        """The table with its text, as docs/benchmarks shows it."""
+        """The tables with their texts, as docs/benchmarks shows them."""
+        parts = [f"# {self.title}", *self._parts()]
+        for table in self.below:
+            parts += [f"## {table.title}", *table._parts()]
+        parts.append(f"Run it: `python -m benchmarks {self.name} --write`. Measured with {machine()}.")
+        return "\n\n".join(parts) + "\n"
+
+    def _parts(self) -> list[str]:
         head = "| " + " | ".join(self.columns) + " |"
         line = "|" + "|".join("---" if k == 0 else "---:" for k in range(len(self.columns))) + "|"
         body = [
@@ -46,24 +54,21 @@ class Findings:
             + " |"
             for row in self.rows
         ]
-        notes = [f"- {note}" for note in self.notes]
-        parts = [
-            f"# {self.title}",
-            self.about,
-            "\n".join([head, line, *body]),
-            *(["\n".join(notes)] if notes else []),
-            f"Run it: `python -m benchmarks {self.name} --write`. Measured with {machine()}.",
-        ]
-        return "\n\n".join(parts) + "\n"
+        notes = "\n".join(f"- {note}" for note in self.notes)
+        return [part for part in (self.about, "\n".join([head, line, *body]), notes) if part]
 
     def write(self, folder: Path = FOLDER) -> Path:
         """Write <name>.md and <name>.json; the page's path."""
         folder.mkdir(parents=True, exist_ok=True)
         page = folder / f"{self.name}.md"
         page.write_text(self.markdown(), encoding="utf-8")
-        found = as_json({"title": self.title, "rows": self.rows, "notes": self.notes, "machine": machine()})
+        found = as_json({**self._said(), "machine": machine()})
         page.with_suffix(".json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", "utf-8")
         return page
+
+    def _said(self) -> dict[str, Any]:
+        said = {"title": self.title, "rows": self.rows, "notes": self.notes}
+        return {**said, "tables": [table._said() for table in self.below]} if self.below else said
 
 
 def machine() -> str:

@@ -1,5 +1,5 @@
-"""The command line: `everlearn demo`, `run`, `replay`, `evaluate`, `checkpoint`, `dlq`, `config`, `doctor`,
-`produce`, `health`, `warmup`.
+"""The command line: `everlearn demo`, `run`, `replay`, `evaluate`, `compare`, `checkpoint`, `dlq`, `config`,
+`doctor`, `produce`, `health`, `warmup`.
 
 What a command needs is imported when it runs, so that `everlearn --help` is quick. What can go wrong ends in
 one line on standard error and exit code 2.
@@ -18,6 +18,7 @@ from engine.commands.config import configs
 from engine.commands.dlq import dlq
 from engine.commands.replay import replay_command
 from engine.evaluate.command import evaluate
+from engine.evaluate.compare import compare
 
 app = typer.Typer(
     name="everlearn",
@@ -31,6 +32,7 @@ app.add_typer(checkpoints, name="checkpoint", rich_help_panel=None)
 app.add_typer(configs, name="config", rich_help_panel=None)
 app.add_typer(dlq, name="dlq", rich_help_panel=None)
 app.command()(evaluate)
+app.command()(compare)
 app.command("replay")(replay_command)
 
 Broker = Annotated[str | None, typer.Option(metavar="ADDRESS", help="host:port of a Kafka broker.")]

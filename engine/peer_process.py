@@ -26,7 +26,7 @@ from streams.join import PendingForecasts
 from streams.protocols import Clock, Source
 
 STATE, RESULTS = "peers.pickle", "peers.json"
-FORM = 2  # of the state; one of another form is as good as none
+FORM = 3  # of the state; one of another form is as good as none
 SAVE_SECONDS, TELL_SECONDS = 20.0, 1.0
 SAVE_SHARE = 40.0  # times as long is worked between two saves as the last one took
 _PR_SET_PDEATHSIG = 1

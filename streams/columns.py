@@ -17,6 +17,7 @@ Column: TypeAlias = Any
 """A pyarrow.Array, or a ChunkedArray on the way in; pyarrow is imported when a table is read."""
 
 SAMPLE = 1000
+HEAVIEST = 1_000_000  # a sample weight, as the learners take it
 MISSING = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "None", "?")
 _NUMBER = r"^[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|(?i:inf(inity)?))$"
 _WHOLE = r"^[+-]?\d{1,18}$"
@@ -172,3 +173,17 @@ def seconds(name: str, column: Column) -> Column:
         f"column {name!r} holds times such as {example!r}; expected seconds since 1970 or ISO 8601 text "
         "like 2013-01-01T10:15:00Z"
     )
+
+
+def weights(name: str, column: Column) -> Column:
+    """A column of sample weights as float64; TableError unless every row has one from 0 to 1,000,000."""
+    import pyarrow as pa
+
+    number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+    for row, value in enumerate(column.to_pylist()):
+        if not number or value is None or not 0.0 <= value <= HEAVIEST:
+            raise TableError(
+                f"column {name!r} holds the weight {value!r} in row {row}; expected a number from 0 to "
+                f"{HEAVIEST:,} in every row"
+            )
+    return column.cast(pa.float64())

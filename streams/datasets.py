@@ -70,6 +70,11 @@ def names() -> list[str]:
     return sorted([*_RIVER, *_GENERATED, *_RECORDED, "flights"])
 
 
+def is_recorded(name: str) -> bool:
+    """Whether the stream needs the folder that EVERLEARN_DATA names."""
+    return name in _RECORDED
+
+
 def load(name: str) -> Table:
     """The built-in stream of this name, as `read_table` would give it.
 

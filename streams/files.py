@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from streams.columns import MISSING, Column, Misfit, from_text, from_values, plain, seconds
+from streams.columns import MISSING, Column, Misfit, from_text, from_values, plain, seconds, weights
 from streams.errors import MessyTable, TableError
 from streams.event import Event, Label, Malformed, Record, TopicPartition
 from streams.replay import ListSource
@@ -34,12 +34,14 @@ def read_table(
     time: str | None = None,
     label_time: str | None = None,
     key: Sequence[str] = (),
+    weight: str | None = None,
     task: Literal["classification", "regression"] | None = None,
 ) -> Table:
-    """The rows of a file as a table; its columns but target, times and ignored ones are features.
+    """The rows of a file as a table; its columns but target, times, weight and ignored ones are features.
 
     target: the column of labels. ignore: columns to leave out. key: columns that name entities.
     time, label_time: columns that say when a row happened and when its label was known.
+    weight: the column that says what a row counts, from 0 to 1,000,000.
     Values that are not of their column's kind become missing, with one MessyTable warning per column.
     Raises TableError for a file that does not exist, is of unknown form or empty, and for columns that
     it does not have.
@@ -47,7 +49,7 @@ def read_table(
     path = Path(path)
     columns, misfits = _read(path)
     names = list(columns)
-    asked = {"target": target, "time": time, "label_time": label_time}
+    asked = {"target": target, "time": time, "label_time": label_time, "weight": weight}
     for parameter, column in asked.items():
         if column is not None:
             check_column(str(path), column, names, parameter)
@@ -60,6 +62,8 @@ def read_table(
         check_column(str(path), column, names, "ignore")
         if column == target:
             raise TableError(f"{path}: ignore names the target {target!r}; leave out one of the two")
+    if weight is not None and weight == target:
+        raise TableError(f"{path}: weight names the target {target!r}; expected a column of its own")
     apart = {column for column in asked.values() if column is not None} | set(ignore)
     shown = [misfit for misfit in misfits if misfit.column not in ignore]
     for misfit in shown:
@@ -72,6 +76,7 @@ def read_table(
         target=None if target is None else columns[target],
         time=None if time is None else seconds(time, columns[time]),
         label_time=None if label_time is None else seconds(label_time, columns[label_time]),
+        weight=None if weight is None else weights(weight, columns[weight]),
         task=task,
         key=key,
         misfits=shown,

@@ -20,11 +20,12 @@ _BLOCK = 4096
 
 
 class Meta(NamedTuple):
-    """What belongs to a row beside features and label: its number, its time and its label's, in seconds."""
+    """What belongs to a row beside features and label: its number, times in seconds, and what it counts."""
 
     row: int
     time: float | None = None
     label_time: float | None = None
+    weight: float = 1.0
 
 
 class Row(NamedTuple):
@@ -50,6 +51,7 @@ class Table:
     target: the labels, or None where there are none.
     time, label_time: when a row happened and when its label was known, float64 seconds.
     ids: the rows' ids; "<name>:<row>" where they are not given.
+    weight: what each row counts, float64 from 0 to 1,000,000; 1 where it is not given.
     task: "classification" or "regression"; without it regression where the target has fractions.
     key: names of the columns that name entities.
     misfits: what became missing while the table was read.
@@ -69,6 +71,7 @@ class Table:
         time: Column | None = None,
         label_time: Column | None = None,
         ids: Column | None = None,
+        weight: Column | None = None,
         task: Literal["classification", "regression"] | None = None,
         key: Sequence[str] = (),
         misfits: Sequence[Misfit] = (),
@@ -87,6 +90,7 @@ class Table:
         self.misfits = tuple(misfits)
         self._features = features.combine_chunks()
         self._target, self._time, self._label_time, self._ids = target, time, label_time, ids
+        self._weight = weight
         self._task = task
         self._length: int = features.num_rows
 
@@ -112,6 +116,11 @@ class Table:
         return self._label_time is not None
 
     @property
+    def has_weight(self) -> bool:
+        """Whether rows count differently."""
+        return self._weight is not None
+
+    @property
     def task(self) -> str:
         """ "classification" or "regression"."""
         if self._task is None:
@@ -135,9 +144,10 @@ class Table:
             labels = self._part(self._target, block, size)
             times = self._part(self._time, block, size)
             label_times = self._part(self._label_time, block, size)
+            weights = [1.0] * size if self._weight is None else _list(self._weight, block, size)
             for i, values in enumerate(features):
                 x = dict(zip(self.columns, values, strict=True))
-                yield Row(x, labels[i], Meta(block + i, times[i], label_times[i]))
+                yield Row(x, labels[i], Meta(block + i, times[i], label_times[i], weights[i]))
 
     def _part(self, column: Column | None, start: int, size: int) -> list[Any]:
         return [None] * size if column is None else _list(column, start, size)
@@ -153,6 +163,10 @@ class Table:
     def label_times(self) -> list[float] | None:
         """When each label was known, in seconds, or None where they have no times of their own."""
         return None if self._label_time is None else _list(self._label_time, 0, len(self))
+
+    def weights(self) -> list[float] | None:
+        """What each row counts, or None where all count 1."""
+        return None if self._weight is None else _list(self._weight, 0, len(self))
 
     def arrays(self) -> Arrays:
         """All rows at once: X (n, d) float64 with NaN for missing (None where a column is text), names, y."""
@@ -181,7 +195,8 @@ class Table:
                 error = f"the time of row {meta.row} is {time}; expected seconds since 1970, finite"
                 found.append(Malformed(raw=id.encode(), error=error))
             else:
-                found.append(Event(id=id, time=time, features=x, label=y if attached else None))
+                label = y if attached else None
+                found.append(Event(id=id, time=time, features=x, label=label, weight=meta.weight))
         return found
 
     def late_labels(self, order: Sequence[int]) -> list[Label | Malformed]:
@@ -194,14 +209,15 @@ class Table:
         rows = pa.array(order, pa.int64())
         labels = self._at(self._target, rows)
         times = self._at(self._label_time, rows)
+        weights = [1.0] * len(order) if self._weight is None else self._at(self._weight, rows)
         ids = [f"{self.name}:{row}" for row in order] if self._ids is None else self._at(self._ids, rows)
         found: list[Label | Malformed] = []
-        for row, id, y, time in zip(order, ids, labels, times, strict=True):
+        for row, id, y, time, weight in zip(order, ids, labels, times, weights, strict=True):
             if y is None or time is None or not math.isfinite(time):
                 error = f"the label of row {row} is {y!r}, known at {time}; expected both"
                 found.append(Malformed(raw=id.encode(), error=error))
             else:
-                found.append(Label(id=id, time=time, label=y))
+                found.append(Label(id=id, time=time, label=y, weight=weight))
         return found
 
     def _at(self, column: Column | None, rows: Column) -> list[Any]:
@@ -238,6 +254,7 @@ class Table:
             time=None if self._time is None else self._time.slice(start, size),
             label_time=None if self._label_time is None else self._label_time.slice(start, size),
             ids=pa.array(self._ids_of(start, start + size), pa.string()),
+            weight=None if self._weight is None else self._weight.slice(start, size),
             task="regression" if self.task == "regression" else "classification",
             key=self.key,
             misfits=self.misfits,

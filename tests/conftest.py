@@ -11,6 +11,7 @@ from typing import Any, get_args
 import pytest
 from hypothesis import settings
 
+from benchmarks import moa
 from benchmarks.brokers import a_broker
 from streams.clients import Client
 
@@ -63,6 +64,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     folder = os.environ.get("EVERLEARN_DATA")
     here = {
         "data": bool(folder) and Path(folder or "").is_dir(),
+        "capymoa": moa.version() is not None,
         "sessions": bool(os.environ.get("KAFKA_BOOTSTRAP_SERVERS") or os.environ.get("KAFKA_HOME")),
     }
     for mark in (mark for mark, there in here.items() if not there):
@@ -76,6 +78,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 _LEFT_OUT = pytest.StashKey[dict[str, int]]()
 _REASONS = {
     "data": "of recorded streams were left out: EVERLEARN_DATA names no folder that exists",
+    "capymoa": "of CapyMOA's learners were left out: no Java or no environment of theirs; run `make capymoa`",
     "sessions": "of lost members were left out: they need Apache Kafka (KAFKA_HOME or "
     "KAFKA_BOOTSTRAP_SERVERS), the stand-in broker never ends a session",
 }

@@ -149,6 +149,21 @@ def test_the_command_writes_the_promised_fields(csv: Path, tmp_path: Path) -> No
     assert figures["accuracy"] > 0.8
 
 
+def test_the_page_shows_the_figures_and_what_to_doubt_about_them(csv: Path, tmp_path: Path) -> None:
+    page, out = tmp_path / "deep" / "page.html", tmp_path / "figures.json"
+    code, text = call(str(csv), "--target", "y", "--delay", "3", "--html", str(page), "--json", str(out))
+    assert code == 0, text
+    figures, html = json.loads(out.read_text()), page.read_text()
+    assert f"{figures['accuracy']:.3f}" in html
+    assert "the feature &#x27;price&#x27; alone tells the label" in html
+    assert "<li>delay <b>3</b></li>" in html
+    assert "All figures are in figures.json beside this page" in html
+    assert "Class by class" in html
+    code, text = call(str(csv), "--target", "price", "--html", str(page))
+    assert code == 0, text
+    assert "mean absolute error" in page.read_text()
+
+
 def test_features_that_give_the_label_away_are_named(csv: Path, tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
     code, text = call(str(csv), "--target", "y", "--limit", "60", "--json", str(out))
@@ -158,6 +173,22 @@ def test_features_that_give_the_label_away_are_named(csv: Path, tmp_path: Path) 
     code, text = call(str(csv), "--target", "price", "--ignore", "y", "--limit", "60")
     assert "'a' alone tells the label (a straight line" in text
     assert "'kind'" not in text
+
+
+def test_ids_and_labels_that_repeat_are_told_before_the_figures(tmp_path: Path) -> None:
+    path, out = tmp_path / "made.csv", tmp_path / "figures.json"
+    rng = np.random.default_rng(1)
+    rows = [f"{i},{rng.normal():.3f},{'up' if i // 20 % 2 else 'down'}" for i in range(200)]
+    path.write_text("\n".join(["id,a,y", *rows]) + "\n")
+    code, text = call(str(path), "--target", "y", "--json", str(out))
+    assert code == 0, text
+    assert "'id' looks like an id: it numbers the rows; leave it out with --ignore id" in " ".join(
+        text.split()
+    )
+    assert "kappa_temporal" in text
+    figures = json.loads(out.read_text())
+    assert figures["id_columns"] == ["id"]
+    assert figures["label_repeats"]["share"] == pytest.approx(190 / 199)
 
 
 def test_a_target_with_fractions_is_a_regression(csv: Path, tmp_path: Path) -> None:

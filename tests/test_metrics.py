@@ -210,6 +210,19 @@ def test_latency_percentiles_are_right_to_a_percent() -> None:
         assert latency.percentile(q) == pytest.approx(exact, rel=0.01)
 
 
+def test_the_histogram_of_latencies_counts_every_event_at_its_own_time() -> None:
+    latency, seconds = Latency(), np.random.default_rng(3).lognormal(-9.0, 1.0, 2000)
+    for duration in seconds:
+        latency.add(duration)
+    bins = latency.histogram()
+    assert sum(events for _, events in bins) == 2000
+    at = [math.log10(microseconds) for microseconds, _ in bins]
+    assert np.allclose(np.diff(at), 1 / 12)
+    drawn = np.repeat(at, [int(events) for _, events in bins])
+    assert np.abs(np.sort(drawn) - np.sort(np.log10(seconds * 1e6))).max() < 0.05
+    assert Latency().histogram() == []
+
+
 def test_wrong_shapes_and_kinds_are_named() -> None:
     metrics = PrequentialMetrics()
     with pytest.raises(ValueError, match=r"shape \(2, 3\)"):

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine.evaluate.latency import Latency
 from engine.evaluate.metrics import PrequentialMetrics
-from engine.evaluate.report import without_wall_clock, write_report
+from engine.evaluate.page import render
+from engine.evaluate.report import as_json, without_wall_clock, write_report
 
 
 def figures(seed: int) -> dict[str, Any]:
@@ -114,3 +116,145 @@ def test_results_without_a_learner_are_refused(tmp_path: Path) -> None:
         write_report(tmp_path, {"stream": {"name": "flights"}})
     with pytest.raises(ValueError, match="expected a dict of figures"):
         write_report(tmp_path, {"everlearn": 3})
+
+
+# -- learners side by side --------------------------------------------------------------------------
+
+
+def contest() -> dict[str, Any]:
+    quick, slow = Latency(), Latency()
+    quick.add(50e-6, 90)
+    quick.add(2e-3, 10)
+    slow.add(5e-3, 100)
+    return {
+        "everlearn": {**figures(0), "latency_us": quick.result(), "latency_histogram": quick.histogram()},
+        "river-arf": {**figures(1), "title": "River <ARF>", "latency_us": slow.result()}
+        | {"latency_histogram": slow.histogram(), "memory_bytes": 5_300_000},
+        "river-hat": {**figures(2), "title": "River HAT"},
+        "stream": {"name": "made", "headline": "accuracy", "notes": ["the label <repeats>"]},
+        "intervals": {
+            "river-arf": {
+                "accuracy": {"difference": 0.021, "half_width": 0.004},
+                "log_loss": {"difference": 0.05, "half_width": 0.01},
+            },
+            "river-hat": {
+                "accuracy": {"difference": 0.01, "half_width": 0.02},
+                "log_loss": {"difference": -0.2, "half_width": None},
+            },
+        },
+        "failed": {"river-srp": "it ran out of <memory>"},
+    }
+
+
+def row_of(page: str, heading: str, name: str) -> str:
+    """The text of the table row that begins with this name, in the section below the heading."""
+    section = page[page.index(f"<h2>{heading}</h2>") :]
+    found = next(row for row in re.findall(r"<tr>.*?</tr>", section, re.DOTALL) if name in row)
+    return " ".join(re.sub(r"<[^>]+>", " ", found).split())
+
+
+def test_a_difference_is_told_with_its_interval_and_whether_it_may_be_chance() -> None:
+    page = render(as_json(contest()))
+    arf = row_of(page, "How sure is the difference?", "River &lt;ARF&gt;")
+    assert "+2.10 ± 0.40 better" in arf  # accuracy, in points
+    assert "-0.050 ± 0.010 worse" in arf  # the log loss is higher: behind
+    hat = row_of(page, "How sure is the difference?", "River HAT")
+    assert "+1.00 ± 2.00 not told apart" in hat
+    assert "+0.200 not told apart" in hat  # no interval, no verdict
+
+
+def test_the_peer_that_comes_closest_stands_first() -> None:
+    page = render(as_json(contest()))
+    section = page[page.index("How sure is the difference?") :]
+    assert section.index("River HAT") < section.index("River &lt;ARF&gt;")
+
+
+def test_a_peer_that_ran_away_leaves_the_others_readable() -> None:
+    gaps = {"usual": 5.0, "other": 6.0, "third": 7.0, "lost": 2.5e9}
+    intervals = {name: {"mae": {"difference": -gap, "half_width": gap / 10}} for name, gap in gaps.items()}
+    report = {name: {"events": 10, "mae": 1.0} for name in ("everlearn", *gaps)} | {"intervals": intervals}
+    page = render(report)
+    assert "+5.0 ± 0.5 better" in row_of(page, "How sure is the difference?", "usual")
+    assert "+2.5e+09 ± 2.5e+08 better" in row_of(page, "How sure is the difference?", "lost")
+    centres = [float(cx) for cx in re.findall(r'<circle cx="([\d.]+)" cy="11" r="4.5"', page)]
+    assert centres[3] == 232.0  # at the end of the scale
+    assert centres[0] > 30.0
+    assert centres[1] - centres[0] > 3.0
+
+
+def test_a_learner_alone_is_beside_nobody() -> None:
+    page = render({"everlearn": as_json(figures(0))})
+    assert "Side by side" not in page
+    assert "marks the best" not in page
+
+
+def test_a_peer_that_failed_is_named_with_its_error_and_the_page_goes_on() -> None:
+    page = render(as_json(contest()))
+    assert "<b>river-srp</b>: it ran out of &lt;memory&gt;" in page
+    assert "Class by class" in page
+
+
+def test_doubts_stand_at_the_top_as_text() -> None:
+    page = render(as_json(contest()))
+    assert "<li>the label &lt;repeats&gt;</li>" in page
+    assert page.index("&lt;repeats&gt;") < page.index("Side by side")
+
+
+def test_every_class_has_a_bar_for_the_first_learner_and_a_dot_for_each_other() -> None:
+    report = as_json(contest())
+    page = render(report)
+    recall = report["everlearn"]["per_class"]["True"]["recall"]
+    assert f"{recall:.3f}" in row_of(page, "Class by class", "True")
+    bars = re.findall(r'<svg viewBox="0 0 300 22".*?</svg>', page)
+    assert len(bars) == 2
+    assert all(bar.count("<circle") == 2 for bar in bars)
+    assert f'width="{292 * recall:.1f}"' in "".join(bars)
+
+
+def test_of_many_classes_the_commonest_and_the_rarest_are_shown() -> None:
+    metrics = PrequentialMetrics()
+    for i in range(50):
+        for _ in range(60 - i):
+            metrics.update(f"class {i:02}", {f"class {i:02}": 1.0})
+    page = render(as_json({"everlearn": metrics.result()}))
+    shown = re.findall(r'<th scope="row">(class \d\d)', page)
+    assert shown == [f"class {i:02}" for i in [*range(10), *range(40, 50)]]
+    assert "The 30 classes in between are left out." in page
+    assert "rare</span>" not in page  # all 50 are below 5 %
+
+
+def test_a_rare_class_is_marked() -> None:
+    metrics = PrequentialMetrics()
+    for i in range(100):
+        metrics.update("odd" if i % 50 == 0 else "usual", {"usual": 0.9, "odd": 0.1})
+    page = render(as_json({"everlearn": metrics.result()}))
+    assert "odd rare" in row_of(page, "Class by class", "odd")
+    assert "usual rare" not in row_of(page, "Class by class", "usual")
+
+
+def test_latencies_are_drawn_on_one_scale_that_holds_them_all() -> None:
+    page = render(as_json(contest()))
+    hills = re.findall(r'<polygon points="([^"]+)"', page)
+    assert len(hills) == 2
+    xs = [[float(point.split(",")[0]) for point in hill.split()] for hill in hills]
+    assert min(map(min, xs)) >= 166
+    assert max(map(max, xs)) <= 480
+    assert min(xs[1]) > min(xs[0])
+    assert all(unit in page for unit in (">10 µs<", ">1 ms<", ">10 ms<"))
+
+
+def test_the_figure_that_decides_comes_first_in_the_plots() -> None:
+    page = render(as_json(contest()))
+    assert re.findall(r'data-field="(\w+)"', page)[0] == "accuracy"
+    report = as_json({name: part for name, part in contest().items() if name != "stream"})
+    assert re.findall(r'data-field="(\w+)"', render(report))[0] == "roc_auc"
+
+
+def test_the_footer_names_the_file_of_figures_only_where_there_is_one(tmp_path: Path) -> None:
+    assert "beside this page" not in render(as_json(contest()))
+    assert "All figures are in report.json beside this page" in write_report(tmp_path, results()).read_text()
+
+
+def test_many_features_are_not_all_named() -> None:
+    page = render({"everlearn": as_json(figures(0)), "stream": {"features": [f"f{i}" for i in range(40)]}})
+    assert "f15 and 24 more" in page

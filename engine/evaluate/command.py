@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from engine.evaluate import asked
+from engine.evaluate.opening import doubts_about, fail, keys_of, open_stream, task_asked, write_text
 
 if TYPE_CHECKING:
     from engine.evaluate.prequential import Evaluation
@@ -21,133 +22,71 @@ SHOWN = {
 
 
 def evaluate(
-    stream: Annotated[
-        str, typer.Argument(metavar="STREAM", help="A built-in stream, or a CSV, Parquet or JSON-lines file.")
-    ],
+    stream: asked.Stream,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here.")
     ] = None,
-    target: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="The column to forecast; needed for a file.")
+    html_file: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots here.")
     ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(
-            help="classification or regression; without it regression where the target has fractions."
-        ),
-    ] = None,
-    ignore: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN", help="Leave this column out; may be repeated.")
-    ] = None,
-    time: Annotated[str | None, typer.Option(metavar="COLUMN", help="When each event happened.")] = None,
-    label_time: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="When its label was known; it is learned then.")
-    ] = None,
-    key: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN", help="Names an entity; a,b for a pair; may be repeated."),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of all randomness.")] = 0,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first rows.")] = None,
-    label_history: Annotated[
-        bool, typer.Option("--label-history", help="Let forecasts read the labels just before.")
-    ] = False,
+    target: asked.Target = None,
+    task: asked.Task = None,
+    ignore: asked.Ignore = None,
+    time: asked.Time = None,
+    label_time: asked.LabelTime = None,
+    key: asked.Key = None,
+    weight: asked.Weight = None,
+    seed: asked.Seed = 0,
+    limit: asked.Limit = None,
+    delay: asked.Delay = 0,
+    label_history: asked.LabelHistory = False,
 ) -> None:
     """Run the engine over STREAM once: forecast each event, then learn its label."""
-    if task not in (None, *SHOWN):
-        _fail(f"--task {task}: expected classification or regression")
-    keys = [tuple(part.split(",")) if "," in part else part for part in key or []]
+    fields_of_keys, keys = keys_of(key)
     table = open_stream(
         stream,
         target=target,
-        task="regression" if task == "regression" else "classification" if task else None,
+        task=task_asked(task),
         ignore=ignore or [],
         time=time,
         label_time=label_time,
-        key=sorted({name for part in keys for name in ([part] if isinstance(part, str) else part)}),
+        key=fields_of_keys,
+        weight=weight,
     )
     options: dict[str, Any] = {"seed": seed, "label_history": label_history}
     if keys:
-        options["keys"] = tuple(keys)
-    from engine.evaluate.leaks import suspects
-
-    leaks = suspects(table)
-    for suspect in leaks:
-        typer.secho(f"Note: {suspect}", err=True, fg=typer.colors.YELLOW)
-    run = _run(table, task or table.task, options, limit)
-    figures = fields(table, run, seed, label_history)
-    figures["suspicious_features"] = [suspect.feature for suspect in leaks]
+        options["keys"] = keys
+    found = doubts_about(table, limit)
+    run = _run(table, task or table.task, options, limit, delay)
+    figures = {**fields(table, run, seed, label_history), "delay": delay, **found.fields()}
     if json_file is not None:
-        try:
-            json_file.parent.mkdir(parents=True, exist_ok=True)
-            json_file.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        except OSError as error:
-            _fail(f"--json {json_file}: the file cannot be written ({error}); choose another place")
+        write_text("--json", json_file, json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
+    if html_file is not None:
+        from engine.evaluate.page import render
+
+        page = as_report(table, figures, found.sentences())
+        write_text("--html", html_file, render(page, json_name=json_file.name if json_file else None))
     _show(figures, json_file)
+    if html_file is not None:
+        typer.echo(f"page: {html_file}")
 
 
-def open_stream(
-    stream: str,
-    *,
-    target: str | None = None,
-    task: Literal["classification", "regression"] | None = None,
-    ignore: Sequence[str] = (),
-    time: str | None = None,
-    label_time: str | None = None,
-    key: Sequence[str] = (),
-) -> Table:
-    """The table behind a built-in name or a file; where there is none the command ends with a clear line."""
-    from streams import datasets
-    from streams.errors import MessyTable, StreamError
-    from streams.files import FORMATS, read_table
-    from streams.table import check_column
-
-    with warnings.catch_warnings(record=True) as messy:
-        warnings.simplefilter("always", MessyTable)
-        try:
-            path = Path(stream)
-            if path.exists() or len(path.parts) > 1 or stream.lower().endswith(FORMATS):
-                table = read_table(
-                    path, target, ignore=ignore, time=time, label_time=label_time, key=key, task=task
-                )
-            else:
-                table = datasets.load(stream)
-                asked = {"target": target, "time": time, "label-time": label_time, "ignore": ignore}
-                given = [f"--{name}" for name, value in asked.items() if value]
-                if given:
-                    _fail(
-                        f"{stream} is a built-in stream, its columns are fixed; leave out {', '.join(given)}"
-                    )
-                for column in key:
-                    check_column(stream, column, table.columns, "key")
-        except StreamError as error:
-            _fail(str(error))
-    for warning in messy:
-        typer.secho(f"Note: {warning.message}", err=True, fg=typer.colors.YELLOW)
-    labels = table.labels()
-    if not any(label is not None for label in labels):
-        shown = ", ".join(table.columns[:30])
-        if target is None:
-            _fail(f"{stream}: no target is named; add --target with one of these columns: {shown}")
-        _fail(
-            f"{stream}: the target {target!r} is missing in every row; expected labels, such as in: {shown}"
-        )
-    if (task or table.task) == "regression":
-        text = next((label for label in labels if isinstance(label, str | bool)), None)
-        if text is not None:
-            _fail(
-                f"{stream}: the target holds {text!r}; --task regression expects numbers, "
-                "use --task classification"
-            )
-    return table
+def as_report(table: Table, figures: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+    """The figures in the form of `engine.evaluate.report`; notes: what to doubt about them."""
+    asked_for = ("seed", "delay", "label_history", "unreadable_values")
+    stream = {name: figures[name] for name in asked_for if figures[name]}
+    about = {
+        "name": table.name,
+        "events": figures["events"],
+        "target": table.target,
+        "features": list(table.columns),
+        "headline": "mae" if figures["task"] == "regression" else "accuracy",
+        "notes": notes,
+    }
+    return {"everlearn": figures, "stream": about | stream}
 
 
-def _fail(message: str) -> NoReturn:
-    typer.secho(f"Error: {message}", err=True, fg=typer.colors.RED)
-    raise typer.Exit(2)
-
-
-def _run(table: Table, task: str, options: dict[str, Any], limit: int | None) -> Evaluation:
+def _run(table: Table, task: str, options: dict[str, Any], limit: int | None, delay: int) -> Evaluation:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -181,10 +120,11 @@ def _run(table: Table, task: str, options: dict[str, Any], limit: int | None) ->
                 table,
                 task="regression" if regression else "classification",
                 limit=limit,
+                delay=delay,
                 progress=progress,
             )
         except (TypeError, ValueError) as error:
-            _fail(f"{table.name}: {error}")
+            fail(f"{table.name}: {error}")
 
 
 def fields(table: Table, run: Evaluation, seed: int, label_history: bool) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 _LONGEST = 1e12  # seconds
 _SUB = 6  # 2⁶ buckets for every doubling: a percentile is right to 0.8 %
+_PER_DECADE = 12  # bins of the histogram
 
 
 def _middle(bucket: int) -> float:
@@ -80,6 +83,24 @@ class Latency:
                 at += 1
             found.append(seen)
         return found
+
+    def histogram(self) -> list[list[float]]:
+        """[[µs, events], …] for a plot: twelve bins for every power of ten, told by their (geometric) middle.
+
+        From the first bin with an event to the last; those between may have none.
+
+        >>> latency = Latency()
+        >>> latency.add(10e-6, n=3)
+        >>> latency.add(13e-6)
+        >>> [[round(microseconds, 1), events] for microseconds, events in latency.histogram()]
+        [[11.0, 3], [13.3, 1]]
+        """
+        bins: Counter[int] = Counter()
+        for place, n in self._buckets.items():
+            bins[math.floor(_PER_DECADE * math.log10(max(_middle(place), 1.0)))] += n
+        if not bins:
+            return []
+        return [[10 ** ((k + 0.5) / _PER_DECADE) / 1e3, bins[k]] for k in range(min(bins), max(bins) + 1)]
 
     def result(self) -> dict[str, float]:
         """Microseconds: `p50`, `p99`, `p99.9`, `mean` and `max`."""

@@ -16,6 +16,7 @@ Conventions, the same for every learner and for late labels:
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -23,12 +24,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from engine.evaluate.auc import RankHistogram, log_odds
+from engine.evaluate.calibration import Calibration
+from engine.evaluate.classes import kappa, per_class
 from engine.evaluate.curve import Curve
 from engine.evaluate.drift import DriftMeter
 
 Task = Literal["classification", "regression"]
 _TOGETHER = 256  # deferred forecasts that are judged at once
-_CALIBRATION_BINS = 20
 
 
 class PrequentialMetrics:
@@ -36,7 +38,9 @@ class PrequentialMetrics:
 
     task: "classification" or "regression". window: events per block of `curve()`.
     positive: the class that calibration speaks of where there are two; by default the one whose text sorts
-    last (True, 1, "yes" before "no").
+    last (True, 1, "yes" before "no"). each: three array("d") to which every event adds its weight, what it says
+    for the headline (1 or 0 for right or wrong, or the absolute error) and its loss (log loss, or squared error);
+    they are no part of `state`.
 
     >>> metrics = PrequentialMetrics()
     >>> metrics.update(True, {})
@@ -48,13 +52,19 @@ class PrequentialMetrics:
     """
 
     def __init__(
-        self, task: Task = "classification", *, window: int = 200, positive: Hashable | None = None
+        self,
+        task: Task = "classification",
+        *,
+        window: int = 200,
+        positive: Hashable | None = None,
+        each: tuple[array[float], array[float], array[float]] | None = None,
     ) -> None:
         if task not in ("classification", "regression"):
             raise ValueError(f"task={task!r}: expected 'classification' or 'regression'")
         self.task: Task = task
         self.window = window
         self.positive = positive
+        self._each = each
         self._curve = Curve(window=window)
         self._drift = DriftMeter()
         self._deferred: list[tuple[Any, Mapping[Any, float] | float, float, float | None]] = []
@@ -74,7 +84,7 @@ class PrequentialMetrics:
         self._previous = -1
         self._kept_hits = 0.0
         self._ranks = RankHistogram() if task == "classification" else None
-        self._bins = [[0.0, 0.0, 0.0] for _ in range(_CALIBRATION_BINS)]  # weight, Σ p, Σ hit of first class
+        self._calibration = Calibration()  # of the class first seen
         # regression
         self._absolute = 0.0
         self._square = 0.0
@@ -243,10 +253,9 @@ class PrequentialMetrics:
         if two and self._ranks is not None:
             self._ranks.add(score, label == 0, w)
         told, came = (p_first, label == 0) if two else (p_best, hit)
-        calibration = self._bins[min(int(told * _CALIBRATION_BINS), _CALIBRATION_BINS - 1)]
-        calibration[0] += w
-        calibration[1] += w * told
-        calibration[2] += w * came
+        self._calibration.add(told, came, w)
+        if self._each is not None:
+            self._tell(w, float(hit), loss)
         self._curve.add(w, float(hit), loss, time, score, label == 0)
         self._drift.update(min(loss, 5.0), time)
 
@@ -266,8 +275,14 @@ class PrequentialMetrics:
             change = y - self._mean
             self._mean += change * w / self._weight
             self._m2 += w * change * (y - self._mean)
+        if self._each is not None:
+            self._tell(w, error, error * error)
         self._curve.add(w, error, error * error, time, math.nan, False)
         self._drift.update(error, time)
+
+    def _tell(self, *figures: float) -> None:
+        for column, figure in zip(self._each or (), figures, strict=True):
+            column.append(figure)
 
     # -- telling ------------------------------------------------------------------------------------
 
@@ -303,10 +318,11 @@ class PrequentialMetrics:
 
         Classification: events, accuracy, log_loss, kappa_temporal (1 is perfect, 0 is as good as "the same
         label as the one before"), kappa, balanced_accuracy (mean recall of the classes that came), roc_auc
-        (two classes), f1 per class and macro_f1, no_change_accuracy, classes, class_weights, calibration
-        (rows of mean forecast, observed share, weight; of class `positive` for two classes, of the class
-        forecast for more). Regression: events, mae, rmse, r2, no_change_mae. Both: bad_forecasts,
-        empty_forecasts, first_time, last_time, drifts {count, last, marks [[event, time]]}.
+        (two classes), f1 per class and macro_f1, per_class, rare_recall and rare_classes (those below 5 %, see
+        `engine.evaluate.classes`), no_change_accuracy, classes, class_weights, calibration (rows of mean
+        forecast, observed share, weight; of class `positive` for two classes, of the class forecast for more).
+        Regression: events, mae, rmse, r2, no_change_mae. Both: bad_forecasts, empty_forecasts, first_time,
+        last_time, drifts {count, last, marks [[event, time]]}.
         """
         self.catch_up()
         common = {
@@ -338,22 +354,14 @@ class PrequentialMetrics:
         accuracy = sum(self._hits) / w if w else None
         kept = self._kept_hits / w if w else None
         chance = sum(a * b for a, b in zip(self._support, self._predicted, strict=True)) / w**2 if w else 1.0
-        came = [k for k, support in enumerate(self._support) if support > 0.0]
-        f1 = {
-            str(self._classes[k]): 2.0 * self._hits[k] / (self._support[k] + self._predicted[k]) for k in came
-        }
-        positive, calibration = self._calibration()
+        positive, calibration = self._calibrated()
         return {
             "accuracy": accuracy,
             "log_loss": self._loss / w if w else None,
-            "kappa_temporal": _kappa(accuracy, kept),
-            "balanced_accuracy": sum(self._hits[k] / self._support[k] for k in came) / len(came)
-            if came
-            else None,
+            "kappa_temporal": kappa(accuracy, kept),
             "roc_auc": self._ranks.area() if self._ranks is not None and len(self._classes) == 2 else None,
-            "kappa": _kappa(accuracy, chance),
-            "f1": f1,
-            "macro_f1": sum(f1.values()) / len(f1) if f1 else None,
+            "kappa": kappa(accuracy, chance),
+            **per_class(self._classes, self._support, self._predicted, self._hits),
             "no_change_accuracy": kept,
             "classes": list(self._classes),
             "class_weights": list(self._support),
@@ -361,16 +369,13 @@ class PrequentialMetrics:
             "calibration": calibration,
         }
 
-    def _calibration(self) -> tuple[Any, list[list[float]]]:
-        rows = [[told / w, came / w, w] for w, told, came in self._bins if w > 0.0]
+    def _calibrated(self) -> tuple[Any, list[list[float]]]:
         if len(self._classes) != 2:
-            return None, rows
+            return None, self._calibration.rows()
         chosen = self._place.get(self.positive, -1)
         if chosen < 0:
             chosen = max((0, 1), key=lambda k: str(self._classes[k]))
-        if chosen == 1:
-            rows = [[1.0 - told, 1.0 - came, w] for told, came, w in reversed(rows)]
-        return self._classes[chosen], rows
+        return self._classes[chosen], self._calibration.rows(other=chosen == 1)
 
     def curve(self) -> list[dict[str, Any]]:
         """At most 240 points over the stream: events, time, and accuracy, log_loss, roc_auc or mae, rmse."""
@@ -401,7 +406,7 @@ class PrequentialMetrics:
             "numbers": {name[1:]: getattr(self, name) for name in self._NUMBERS},
             "classes": list(self._classes),
             "tallies": [list(self._support), list(self._predicted), list(self._hits)],
-            "calibration": [list(row) for row in self._bins],
+            "calibration": self._calibration.state(),
             "curve": self._curve.state(),
             "drift": self._drift.state(),
         }
@@ -415,7 +420,7 @@ class PrequentialMetrics:
         for label in meta["classes"]:
             self._register(label)
         self._support, self._predicted, self._hits = (list(row) for row in meta["tallies"])
-        self._bins = [list(row) for row in meta["calibration"]]
+        self._calibration = Calibration(meta["calibration"])
         if self._ranks is not None:
             self._ranks = RankHistogram.from_state(
                 {name: arrays[f"ranks.{name}"] for name in ("bins", "weights")}
@@ -423,9 +428,3 @@ class PrequentialMetrics:
         self._curve = Curve.from_state(meta["curve"])
         self._drift = DriftMeter.from_state(meta["drift"])
         return self
-
-
-def _kappa(accuracy: float | None, reference: float | None) -> float | None:
-    if accuracy is None or reference is None or reference >= 1.0:
-        return None
-    return (accuracy - reference) / (1.0 - reference)

@@ -11,10 +11,11 @@ from statistics import fmean
 from typing import Any
 
 from engine.evaluate.explained import decisions
-from engine.evaluate.words import duration, moment, number
+from engine.evaluate.panels import classes, differences, dot, latency
+from engine.evaluate.report import RESERVED
+from engine.evaluate.words import duration, moment, number, size
 
 _HERE = Path(__file__).parent
-_RESERVED = ("stream", "decisions", "wall_clock")
 # field: (name to show, higher is better, digits)
 FIGURES: dict[str, tuple[str, bool, int]] = {
     "roc_auc": ("ROC AUC", True, 4),
@@ -26,30 +27,41 @@ FIGURES: dict[str, tuple[str, bool, int]] = {
     "mae": ("mean absolute error", False, 4),
     "rmse": ("root mean square error", False, 4),
     "r2": ("R²", True, 4),
+    "rare_recall": ("rare classes’ recall", True, 3),
     "events_per_second": ("events/s", True, 0),
+    "memory_bytes": ("memory", False, 0),
 }
 FIFTHS = 5
+FEATURES = 16  # named one by one
 _CURVES = ("roc_auc", "log_loss", "accuracy", "mae", "rmse")
 
 
-def render(report: Mapping[str, Any]) -> str:
-    """The page for a report as `engine.evaluate.report` describes it (plain JSON values)."""
-    learners = {name: part for name, part in report.items() if name not in _RESERVED}
+def render(report: Mapping[str, Any], *, json_name: str | None = None) -> str:
+    """The page for a report as `engine.evaluate.report` describes it (plain JSON values).
+
+    json_name: the file beside it that holds the figures, named in the footer.
+    """
+    learners = {name: part for name, part in report.items() if name not in RESERVED}
     stream = report.get("stream", {})
+    headline = stream.get("headline")
     title = str(stream.get("title") or stream.get("name") or "everlearn")
     body = "".join(
         (
             _header(title, stream, learners),
             _tiles(learners),
             _comparison(learners),
-            _curves(learners),
+            differences(learners, report.get("intervals", {}), report.get("failed", {})),
+            _curves(learners, headline),
             _weights(learners),
-            f'<div class="pair">{_calibration(learners)}{_latency(learners)}</div>',
+            f'<div class="pair">{_calibration(learners)}{latency(learners)}</div>',
+            classes(learners),
             decisions(report.get("decisions", []), str(stream.get("target") or "")),
-            _footer(report.get("wall_clock", {})),
+            _footer(report.get("wall_clock", {}), json_name),
         )
     )
-    data = json.dumps(_plot_data(learners), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    data = json.dumps(_plot_data(learners, headline), ensure_ascii=False, separators=(",", ":")).replace(
+        "<", "\\u003c"
+    )
     style = _asset("vendor/uplot/uPlot.min.css") + _asset("assets/report.css")
     licence = escape(_asset("vendor/uplot/LICENSE").strip().replace("--", "- -"), quote=False)
     return (
@@ -70,13 +82,13 @@ def _asset(path: str) -> str:
     return (_HERE / path).read_text(encoding="utf-8")
 
 
-def _plot_data(learners: Mapping[str, Any]) -> dict[str, Any]:
+def _plot_data(learners: Mapping[str, Any], headline: str | None) -> dict[str, Any]:
     curves = [part.get("curve") or [] for part in learners.values()]
     timed = all(point.get("time") is not None for curve in curves for point in curve)
     first = next(iter(learners.values()))
     fields = [
         {"name": field, "label": FIGURES[field][0]}
-        for field in _CURVES
+        for field in sorted(_CURVES, key=lambda field: field != headline)
         if any(point.get(field) is not None for curve in curves for point in curve)
     ]
     marks = (first.get("drifts") or {}).get("marks", [])
@@ -115,14 +127,18 @@ def _header(title: str, stream: Mapping[str, Any], learners: Mapping[str, Any]) 
         facts.append(("label comes after", duration(stream["label_delay"])))
     for field in ("features", "keys"):
         if isinstance(stream.get(field), list) and stream[field]:
-            facts.append((field, ", ".join(map(str, stream[field]))))
-    told = ("name", "title", "about", "events", "labels", "label_delay", "features", "keys")
+            named = list(map(str, stream[field]))
+            more = f" and {len(named) - FEATURES} more" if len(named) > FEATURES else ""
+            facts.append((field, ", ".join(named[:FEATURES]) + more))
+    told = ("name", "title", "about", "events", "labels", "label_delay", "features", "keys", "headline")
     for field, value in stream.items():
-        if field not in told and isinstance(value, bool | int | float | str):
+        if field not in told and isinstance(value, bool | int | float | str) and value:
             facts.append((field.replace("_", " "), number(value)))
     about = f"<p>{escape(str(stream['about']))}</p>" if stream.get("about") else ""
     items = "".join(f"<li>{escape(name)} <b>{escape(value)}</b></li>" for name, value in facts)
-    return f'<h1>{escape(title)}</h1>{about}<ul class="facts">{items}</ul>'
+    notes = "".join(f"<li>{escape(str(note))}</li>" for note in stream.get("notes") or ())
+    doubts = f'<ul class="notes">{notes}</ul>' if notes else ""
+    return f'<h1>{escape(title)}</h1>{about}<ul class="facts">{items}</ul>{doubts}'
 
 
 def _tiles(learners: Mapping[str, Any]) -> str:
@@ -163,10 +179,6 @@ def _tiles(learners: Mapping[str, Any]) -> str:
     return f'<section class="tiles" aria-label="Headline figures of {whose}">{"".join(tiles)}</section>'
 
 
-def _dot(k: int) -> str:
-    return f'<span class="dot" style="background:var(--s{k % 8})" aria-hidden="true"></span>'
-
-
 def _comparison(learners: Mapping[str, Any]) -> str:
     fields = [f for f in FIGURES if any(part.get(f) is not None for part in learners.values())]
     best: dict[str, float] = {}
@@ -179,23 +191,29 @@ def _comparison(learners: Mapping[str, Any]) -> str:
         about = f"<small>{escape(str(part['about']))}</small>" if part.get("about") else ""
         cells = "".join(
             f'<td class="{"best" if len(learners) > 1 and part.get(f) == best[f] else ""}">'
-            f"{number(part.get(f), FIGURES[f][2])}</td>"
+            f"{_figure(f, part.get(f))}</td>"
             for f in fields
         )
         rows.append(
-            f'<tr><th scope="row">{_dot(k)}{escape(str(part.get("title", name)))}{about}</th>{cells}</tr>'
+            f'<tr><th scope="row">{dot(k)}{escape(str(part.get("title", name)))}{about}</th>{cells}</tr>'
         )
+    alone = len(learners) == 1
+    shared = "; every learner had the same events and labels in the same order. ● marks the best"
     return (
-        "<h2>Side by side</h2>"
-        '<p class="about">Every forecast was made before its own label was known; every learner had the same '
-        "events and labels in the same order. ● marks the best.</p>"
+        f"<h2>{'All figures' if alone else 'Side by side'}</h2>"
+        '<p class="about">Every forecast was made before its own label was known'
+        f"{'' if alone else shared}.</p>"
         f'<div class="card scroll"><table><thead><tr><th scope="col">learner</th>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
-def _curves(learners: Mapping[str, Any]) -> str:
-    data = _plot_data(learners)
+def _figure(field: str, value: Any) -> str:
+    return size(value) if field == "memory_bytes" else number(value, FIGURES[field][2])
+
+
+def _curves(learners: Mapping[str, Any], headline: str | None) -> str:
+    data = _plot_data(learners, headline)
     if not data["fields"]:
         return ""
     buttons = "".join(
@@ -230,7 +248,7 @@ def _curve_table(learners: Mapping[str, Any], fields: list[dict[str, str]]) -> s
         ends = [round(k * len(curve) / FIFTHS) for k in range(FIFTHS + 1)]
         parts = [[point[first] for point in curve[a:b]] for a, b in pairwise(ends)]
         cells = "".join(f"<td>{number(fmean(part) if part else None, 3)}</td>" for part in parts)
-        rows.append(f'<tr><th scope="row">{_dot(k)}{escape(str(part.get("title", name)))}</th>{cells}</tr>')
+        rows.append(f'<tr><th scope="row">{dot(k)}{escape(str(part.get("title", name)))}</th>{cells}</tr>')
     return (
         f"<details><summary>As a table: {escape(fields[0]['label'])}, mean of the windows in each fifth of the "
         'stream</summary><div class="scroll"><table><thead><tr><th scope="col">learner</th>'
@@ -245,7 +263,7 @@ def _calibration(learners: Mapping[str, Any]) -> str:
     positive = next(iter(learners.values())).get("positive")
     of = "of the class forecast" if positive is None else f"of “{escape(str(positive))}”"
     legend = "".join(
-        f"<li>{_dot(k)}{escape(str(part.get('title', name)))}</li>"
+        f"<li>{dot(k)}{escape(str(part.get('title', name)))}</li>"
         for k, (name, part) in enumerate(learners.items())
     )
     return (
@@ -271,29 +289,8 @@ def _weights(learners: Mapping[str, Any]) -> str:
     )
 
 
-def _latency(learners: Mapping[str, Any]) -> str:
-    timed = {name: part for name, part in learners.items() if isinstance(part.get("latency_us"), dict)}
-    if not timed:
-        return ""
-    columns = [
-        c for c in ("p50", "p99", "p99.9", "max") if any(c in part["latency_us"] for part in timed.values())
-    ]
-    head = "".join(f'<th scope="col">{c} (µs)</th>' for c in columns)
-    rows = "".join(
-        f'<tr><th scope="row">{escape(str(part.get("title", name)))}</th>'
-        + "".join(f"<td>{number(part['latency_us'].get(c), 0)}</td>" for c in columns)
-        + "</tr>"
-        for name, part in timed.items()
-    )
-    return (
-        '<section><h2>How long an event takes</h2><p class="about">Wall-clock time for one event’s forecast '
-        "and learning, on the machine that ran this.</p>"
-        f'<div class="card scroll"><table><thead><tr><th scope="col">learner</th>{head}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div></section>"
-    )
-
-
-def _footer(clock: Mapping[str, Any]) -> str:
+def _footer(clock: Mapping[str, Any], json_name: str | None) -> str:
     scalars = [f"{name} {number(v)}" for name, v in clock.items() if isinstance(v, bool | int | float | str)]
     extra = f" {escape(' · '.join(scalars))}." if scalars else ""
-    return f"<footer>Written by everlearn.{extra} All figures are in report.json beside this page.</footer>"
+    figures = f" All figures are in {escape(json_name)} beside this page." if json_name else ""
+    return f"<footer>Written by everlearn.{extra}{figures}</footer>"

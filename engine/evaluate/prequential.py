@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
 import time as _time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from engine.evaluate.latency import Latency
 from engine.evaluate.metrics import PrequentialMetrics, Task
+from engine.evaluate.ordering import in_order
 
 if TYPE_CHECKING:
     from streams.table import Row, Table
@@ -25,7 +25,8 @@ class Evaluation:
 
     seconds: time inside the learner's calls alone. `latency` counts single events: in arrays every
     sixteenth block is handed over row by row for it, and counts in no other duration; through dicts it is
-    forecast and learning together. timed: the rows behind `seconds`.
+    forecast and learning together. timed: the rows behind `seconds`. memory_bytes: what the learner holds at the
+    end, as far as it can be told: the engine's state, or what the peer says.
     """
 
     metrics: PrequentialMetrics
@@ -34,6 +35,7 @@ class Evaluation:
     rows: int = 0
     timed: int = 0
     unlabelled: int = 0
+    memory_bytes: int | None = None
 
     @property
     def events_per_second(self) -> float:
@@ -41,16 +43,18 @@ class Evaluation:
         return self.timed / self.seconds if self.seconds > 0.0 else 0.0
 
     def wall_clock(self) -> dict[str, Any]:
-        """`events_per_second`, `latency_us` and `seconds`."""
+        """`events_per_second`, `latency_us`, `latency_histogram` ([[µs, events], …]) and `seconds`."""
         return {
             "events_per_second": self.events_per_second,
             "latency_us": self.latency.result(),
+            "latency_histogram": self.latency.histogram(),
             "seconds": self.seconds,
         }
 
     def result(self) -> dict[str, Any]:
-        """The metrics' figures with `events_per_second` and `latency_us` beside them."""
-        return {**self.metrics.result(), "unlabelled": self.unlabelled, **self.wall_clock()}
+        """The metrics' figures with `memory_bytes`, `events_per_second` and `latency_us` beside them."""
+        beside = {"unlabelled": self.unlabelled, "memory_bytes": self.memory_bytes}
+        return {**self.metrics.result(), **beside, **self.wall_clock()}
 
 
 def evaluate(
@@ -62,6 +66,7 @@ def evaluate(
     arrays: bool | None = None,
     chunk: int = 256,
     limit: int | None = None,
+    delay: int = 0,
     progress: Callable[[int, PrequentialMetrics], None] | None = None,
     clock: Callable[[], float] = _time.perf_counter,
 ) -> Evaluation:
@@ -72,11 +77,18 @@ def evaluate(
     `observe` and `learn` kept forecasts meet their labels. Where the table has label times, forecasts and
     labels are merged by time (at equal times the forecast comes first) and judged as labels arrive; labels
     still outstanding at the end are learned then.
+    delay: without label times, each label is learned so many events later: right after the forecast of row
+    i + delay comes the label of row i. Where the table has weights, they count in the figures and are told to the
+    learner, whose `learn` or `learn_one` must take `w`.
     arrays: True or False asks for blocks or for dicts; None takes blocks where they are possible.
     progress: called with the rows so far and the metrics after every block.
 
-    Raises ValueError where the table has no target, or blocks are asked for and not possible.
+    Raises ValueError where the table has no target, blocks are asked for and not possible, or a delay is asked
+    for and label times say otherwise.
     """
+    if delay < 0 or (delay and table.has_label_time):
+        wanted = "0, for label times say when" if table.has_label_time else "at least 0 events"
+        raise ValueError(f"delay={delay}: {table.name} expects {wanted}")
     task = task or ("regression" if table.task == "regression" else "classification")
     run = Evaluation(metrics or PrequentialMetrics(task), Latency())
     rows = len(table) if limit is None else min(limit, len(table))
@@ -88,29 +100,39 @@ def evaluate(
     possible = (
         hasattr(model, "test_then_train")
         and not table.has_label_time
+        and not delay
         and None not in labels
         and not getattr(model, "keys", ())
     )
     if arrays is True and not possible:
         raise ValueError(
             f"{table.name}: arrays=True needs a model with test_then_train and without keys, and a table "
-            "whose rows all have labels, known at once; use arrays=False"
+            "whose rows all have labels, known at once (delay 0); use arrays=False"
         )
     X = table.arrays().X if possible and arrays is not False else None
     if arrays is True and X is None:
         raise ValueError(f"{table.name}: arrays=True needs columns of numbers alone; use arrays=False")
     if X is not None:
-        _blocks(model, X[:rows], labels, table.times(), run, task, chunk, progress, clock)
+        _blocks(model, X[:rows], labels, table, run, task, chunk, progress, clock)
     else:
-        _dicts(model, table, rows, run, task, chunk, progress, clock)
+        _dicts(model, table, rows, run, task, chunk, delay, progress, clock)
+    run.memory_bytes = _held(model)
     return run
+
+
+def _held(model: Any) -> int | None:
+    if hasattr(model, "memory_bytes"):
+        return int(model.memory_bytes())
+    if hasattr(model, "test_then_train") and hasattr(model, "state"):
+        return sum(int(part.nbytes) for part in model.state()[0].values())
+    return None
 
 
 def _blocks(
     model: Any,
     X: np.ndarray[Any, np.dtype[np.float64]],
     labels: list[Any],
-    times: list[float] | None,
+    table: Table,
     run: Evaluation,
     task: Task,
     chunk: int,
@@ -119,12 +141,13 @@ def _blocks(
 ) -> None:
     n = len(X)
     y = np.asarray(labels, dtype=np.float64) if task == "regression" else _objects(labels)
-    when = None if times is None else np.asarray(times[:n], dtype=np.float64)
+    when, heavy = _column(table.times(), n), _column(table.weights(), n)
 
     def learn(part: slice) -> Any:
-        if when is None:
-            return model.test_then_train(X[part], y[part])
-        return model.test_then_train(X[part], y[part], times=when[part])
+        beside = {
+            name: column[part] for name, column in (("times", when), ("w", heavy)) if column is not None
+        }
+        return model.test_then_train(X[part], y[part], **beside)
 
     for number, start in enumerate(range(0, n, chunk)):
         stop = min(start + chunk, n)
@@ -141,23 +164,28 @@ def _blocks(
             run.seconds += clock() - before
             run.timed += stop - start
         run.rows = stop
+        judged: dict[str, Any] = {"w": _part(heavy, start, stop), "times": _part(when, start, stop)}
         if task == "regression":
-            run.metrics.update_many(y[start:stop], answers, times=_part(when, start, stop))
+            run.metrics.update_many(y[start:stop], answers, **judged)
         else:
             classes: list[Hashable] = list(model.classes_)
             place = {label: k for k, label in enumerate(classes)}
             Y = np.fromiter(
                 (place[label] for label in labels[start:stop]), dtype=np.int64, count=stop - start
             )
-            run.metrics.update_many(Y, answers, classes, times=_part(when, start, stop))
+            run.metrics.update_many(Y, answers, classes, **judged)
         if progress is not None:
             progress(stop, run.metrics)
     if run.latency.count == 0 and n:  # one block alone
         run.latency.add(run.seconds / n, n)
 
 
-def _part(when: np.ndarray[Any, Any] | None, start: int, stop: int) -> np.ndarray[Any, Any] | None:
-    return None if when is None else when[start:stop]
+def _column(values: list[float] | None, n: int) -> np.ndarray[Any, Any] | None:
+    return None if values is None else np.asarray(values[:n], dtype=np.float64)
+
+
+def _part(column: np.ndarray[Any, Any] | None, start: int, stop: int) -> np.ndarray[Any, Any] | None:
+    return None if column is None else column[start:stop]
 
 
 def _objects(labels: list[Any]) -> np.ndarray[Any, Any]:
@@ -199,34 +227,13 @@ class _Caller:
         if self.keeps:
             self.model.observe(kept)
 
-    def learn(self, kept: Any, y: Any) -> None:
-        """Its label came."""
-        if self.keeps:
-            self.model.learn(kept, y)
+    def learn(self, kept: Any, y: Any, w: float) -> None:
+        """Its label came; w is told where it is not 1."""
+        learn = self.model.learn if self.keeps else self.model.learn_one
+        if w == 1.0:
+            learn(kept, y)
         else:
-            self.model.learn_one(kept, y)
-
-
-def _in_order(table: Table, rows: int) -> Iterator[tuple[bool, Row, int]]:
-    """(is it the label?, row, its number): forecasts and labels merged by time, labels after forecasts."""
-    waiting: list[tuple[float, int, Row]] = []
-    for row in table.rows(0, rows):
-        number = row.meta.row
-        if table.has_label_time:
-            now = row.meta.time if row.meta.time is not None else float(number)
-            while waiting and waiting[0][0] < now:
-                _, known, earlier = heapq.heappop(waiting)
-                yield True, earlier, known
-        yield False, row, number
-        if row.y is None:
-            continue
-        if table.has_label_time and row.meta.label_time is not None:
-            heapq.heappush(waiting, (row.meta.label_time, number, row))
-        elif not table.has_label_time:
-            yield True, row, number
-    while waiting:
-        _, known, earlier = heapq.heappop(waiting)
-        yield True, earlier, known
+            learn(kept, y, w=w)
 
 
 def _dicts(
@@ -236,17 +243,18 @@ def _dicts(
     run: Evaluation,
     task: Task,
     chunk: int,
+    delay: int,
     progress: Callable[[int, PrequentialMetrics], None] | None,
     clock: Callable[[], float],
 ) -> None:
     caller = _Caller(model, task)
     asked: dict[int, tuple[Any, Any, float]] = {}
     labelled = 0
-    for is_label, row, number in _in_order(table, rows):
+    for is_label, row, number in in_order(table, rows, delay):
         if not is_label:
             before = clock()
             kept, answer = caller.ask(row)
-            if table.has_label_time or row.y is None:  # else learning observes it right away
+            if table.has_label_time or delay or row.y is None:  # else learning observes it right away
                 caller.observe(kept)
             took = clock() - before
             run.seconds += took
@@ -261,9 +269,9 @@ def _dicts(
             continue
         kept, answer, asking = asked.pop(number)
         known = row.meta.label_time if row.meta.label_time is not None else row.meta.time
-        run.metrics.update(row.y, answer, time=known)
+        run.metrics.update(row.y, answer, row.meta.weight, known)
         before = clock()
-        caller.learn(kept, row.y)
+        caller.learn(kept, row.y, row.meta.weight)
         took = clock() - before
         run.seconds += took
         run.latency.add(asking + took)

@@ -1,6 +1,6 @@
 """Writes what a run was worth: `report.html`, one page that needs no network, and `report.json`.
 
-`write_report(folder, results)` takes one dict. Four of its keys have a meaning of their own, all optional;
+`write_report(folder, results)` takes one dict. Five of its keys have a meaning of their own, all optional;
 every other key is the name of a learner: `everlearn` first, then its peers in the order to show them.
 
     results = {
@@ -9,6 +9,8 @@ every other key is the name of a learner: `everlearn` first, then its peers in t
           "curve": metrics.curve(),           # PrequentialMetrics.curve(): the lines over time
           "title": "River ARF-10",            # optional: the name to show
           "about": "ten adaptive trees",      # optional: one line on what it is and what it was fed
+          "memory_bytes": 81234,              # optional: what it keeps
+          "latency_histogram": Latency().histogram(),    # optional: drawn as a hill
           "experts": {                        # optional: how its experts were weighed over time
               "time": [t0, t1, ...],          #   seconds since 1970, or event numbers as in the curve
               "weights": {"trees": [w0, w1, ...], "network": [...]},    # one list per expert, as long as time
@@ -18,7 +20,16 @@ every other key is the name of a learner: `everlearn` first, then its peers in t
           "name": "flights", "title": "Which flights arrive late?", "about": "one or two sentences",
           "events": 51955, "labels": 51955, "target": "late", "features": ["hour", ...], "keys": ["carrier"],
           "label_delay": 12345.0,             #   mean seconds from forecast to label
+          "headline": "accuracy",             #   the figure that plots begin with
+          "notes": ["one sentence", ...],     #   what to know before believing the figures
       },
+      "intervals": {                          # the first learner's figure minus a peer's, paired, and half the
+          "river-arf": {                      #   width of its 95 % interval (None: too few events)
+              "accuracy": {"difference": 0.021, "half_width": 0.004},      # or "mae", "squared_error"
+              "log_loss": {"difference": -0.05, "half_width": 0.01},
+          },
+      },
+      "failed": {"river-srp": "what went wrong"},
       "decisions": [                          # a few forecasts, explained
           {
               "id": "...", "time": 1.0, "title": "UA 15 from EWR to SFO, 1 January 17:10",   # title optional
@@ -40,9 +51,9 @@ every other key is the name of a learner: `everlearn` first, then its peers in t
     }
 
 report.json is this dict with labels as text where JSON wants text, `null` where a number is not finite, and
-each learner's `events_per_second` and `latency_us` copied from `wall_clock`, so that a learner's part has the
-same fields as `everlearn evaluate --json`. `without_wall_clock(report)` takes out all that may differ
-between two runs over the same events.
+each learner's `events_per_second`, `latency_us` and `latency_histogram` copied from `wall_clock`, so that
+a learner's part has the same fields as `everlearn evaluate --json`. `without_wall_clock(report)` takes out
+all that may differ between two runs over the same events.
 """
 
 from __future__ import annotations
@@ -54,8 +65,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-RESERVED = ("stream", "decisions", "wall_clock")
-_OF_THE_CLOCK = ("events_per_second", "latency_us", "seconds")
+RESERVED = ("stream", "decisions", "wall_clock", "intervals", "failed")
+_SHOWN_OF_THE_CLOCK = ("events_per_second", "latency_us", "latency_histogram")
+_OF_THE_CLOCK = (*_SHOWN_OF_THE_CLOCK, "seconds")
 
 
 def write_report(folder: str | os.PathLike[str], results: Mapping[str, Any]) -> Path:
@@ -81,12 +93,12 @@ def write_report(folder: str | os.PathLike[str], results: Mapping[str, Any]) -> 
             raise ValueError(f"results[{name!r}]: found {report[name]!r}, expected a dict of figures")
         clock = report.get("wall_clock", {}).get(name, {})
         if isinstance(clock, dict):
-            report[name].update({field: clock[field] for field in _OF_THE_CLOCK[:2] if field in clock})
+            report[name].update({field: clock[field] for field in _SHOWN_OF_THE_CLOCK if field in clock})
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     _replace(target / "report.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     page = target / "report.html"
-    _replace(page, render(report))
+    _replace(page, render(report, json_name="report.json"))
     return page
 
 

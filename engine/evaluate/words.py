@@ -10,8 +10,8 @@ from typing import Any
 def number(value: Any, digits: int = 4) -> str:
     """A figure as text: fixed digits, thousands separated, an en dash for what is not known.
 
-    >>> number(51955), number(0.70712, 3), number(None)
-    ('51,955', '0.707', '–')
+    >>> number(51955), number(0.70712, 3), number(2.4e9), number(None)
+    ('51,955', '0.707', '2.4e+09', '–')
     """
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
@@ -19,6 +19,8 @@ def number(value: Any, digits: int = 4) -> str:
         return str(value)
     if isinstance(value, int) or digits == 0:
         return f"{value:,.0f}"
+    if abs(value) >= 1e7:
+        return f"{value:.3g}"
     return f"{value:,.{digits}f}" if abs(value) < 1000 else f"{value:,.1f}"
 
 
@@ -43,3 +45,17 @@ def duration(seconds: float) -> str:
         if seconds >= length:
             return f"{seconds / length:.1f} {unit}"
     return f"{seconds:.1f} s"
+
+
+def size(n: Any) -> str:
+    """Bytes in the unit that fits them; an en dash for what is not known.
+
+    >>> size(512), size(81_234), size(5_300_000), size(None)
+    ('512 B', '81 kB', '5.3 MB', '–')
+    """
+    if not isinstance(n, int | float):
+        return "–"
+    for unit, length in (("GB", 1e9), ("MB", 1e6)):
+        if n >= length:
+            return f"{n / length:.1f} {unit}"
+    return f"{n / 1e3:.0f} kB" if n >= 1e3 else f"{n:.0f} B"

@@ -3,7 +3,7 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const learners = data.learners;
-  const colour = (k) => getComputedStyle(document.documentElement).getPropertyValue(`--s${k % 8}`).trim();
+  const colour = (k) => getComputedStyle(document.documentElement).getPropertyValue(`--s${k % 10}`).trim();
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const plots = [];
   // rows of uPlot's: seconds between ticks, format, then the format where the year, month or day changes
@@ -27,23 +27,32 @@
     })];
   }
 
+  // One learner that runs away must not flatten the others: the scale ends at three times the usual maximum.
+  function range(u, low, high) {
+    if (low == null) return [0, 1];
+    const tops = u.series.slice(1).map((s, i) => [s, u.data[i + 1]]).filter(([s]) => s.show)
+      .map(([, ys]) => Math.max(...ys.filter((y) => y != null))).sort((a, b) => a - b);
+    const most = tops.length > 2 ? Math.min(high, 3 * tops[Math.floor((tops.length - 1) / 2)]) : high;
+    return uPlot.rangeNum(low, most > low ? most : high, 0.1, true);
+  }
+
   function plot(host, series, { timed, marks = [], digits = 3 }) {
     host.replaceChildren();
     if (!series.length || !series[0].x.length) return null;
     const axis = { stroke: css("--soft"), grid: { stroke: css("--grid"), width: 1 }, ticks: { stroke: css("--grid"), width: 1 },
       font: "12px system-ui, sans-serif" };
-    const shown = (v) => (v == null ? "–" : v.toFixed(digits));
+    const shown = (v) => (v == null ? "–" : Math.abs(v) < 1e7 ? v.toFixed(digits) : v.toPrecision(3));
     const u = new uPlot({
       width: Math.max(280, host.clientWidth), height: 320,
       tzDate: (t) => uPlot.tzDate(new Date(t * 1e3), "Etc/UTC"),
-      scales: { x: { time: timed } },
+      scales: { x: { time: timed }, y: { range } },
       cursor: { points: { size: 7 } },
       legend: { markers: { dash: (u, i) => (u.series[i].dash ? "dashed" : "solid") } },
       axes: [{ ...axis, ...(timed ? { values: DATES, space: 70 } : {}) }, { ...axis, size: 62, values: (_, ticks) => ticks.map((v) => (Math.abs(v) < 1e-12 ? "0" : String(+v.toFixed(4)))) }],
       series: [
         { label: timed ? "time (UTC)" : "events", ...(timed ? { value: "{YYYY}-{MM}-{DD} {HH}:{mm}" } : {}) },
         ...series.map((s) => ({ label: s.label, stroke: colour(s.colour), width: s.wide ? 2.5 : 1.6, spanGaps: true,
-          dash: s.colour >= 8 ? [6, 4] : undefined,
+          dash: s.colour >= 10 ? [6, 4] : undefined,
           points: { show: false }, value: (_, v) => shown(v) })),
       ],
       hooks: { draw: [(u) => {
@@ -102,8 +111,8 @@
     for (const l of [...learners].reverse()) {
       const rows = l.calibration || [];
       const total = rows.reduce((sum, r) => sum + r[2], 0);
-      const kept = rows.filter((r) => r[2] >= 0.0005 * total);
-      const c = `var(--s${l.colour % 8})`;
+      const kept = rows.filter((r) => r[2] >= Math.max(0.0005 * total, Math.min(20, 0.02 * total))); // few events say little
+      const c = `var(--s${l.colour % 10})`;
       svg += `<polyline fill="none" stroke="${c}" stroke-width="${l.colour ? 1.4 : 2.4}" points="${kept.map((r) => `${X(r[0])},${Y(r[1])}`).join(" ")}"/>`;
       for (const r of kept) svg += `<circle cx="${X(r[0])}" cy="${Y(r[1])}" r="${(1.5 + 5 * Math.sqrt(r[2] / total)).toFixed(1)}" fill="${c}"/>`;
     }
