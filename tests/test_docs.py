@@ -164,6 +164,8 @@ def test_the_constants_of_the_mathematics_are_those_of_the_code() -> None:
         f"η of {', '.join(map(plain, mixing.RATES[:-1]))}, {mixing.RATES[-1]:g}",
         f"P = {mixing.NEWTON_PRIOR:g} I at first, and is divided by {mixing.NEWTON_LAMBDA:g}",
         f"below {mixing.NEWTON_PRIOR:g} K",
+        f"w_k p_k(y), then w ← (1 − {mixing.POSTERIOR_SHARE:g}) w + {mixing.POSTERIOR_SHARE:g}/K",
+        f"exp(−|f_k − t|/s), then w ← (1 − {mixing.VALUE_SHARE:g}) w + {mixing.VALUE_SHARE:g}/K",
         f"q_m(y)^{mixing.TEMPER:g}",
         f"(1 − {mixing.SHARE:g}) v_m + {mixing.SHARE:g}/{mixing.MIXERS}",
         f"{surprise.EVENTS} earlier events stand in {surprise.GROUPS} groups of {surprise.MEMBERS}",
