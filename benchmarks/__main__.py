@@ -21,6 +21,7 @@ NAMES = (
     "decode",
     "fuzz",
     "soak",
+    "anomaly",
     "throughput",
     "latency",
 )

@@ -139,7 +139,7 @@ def test_then_train(
                 core.keep(experiences(times[at:end], weights[at:end], ids and ids[at:end], key_rows))
             said = core.run_chunk(
                 FORECAST | OBSERVE | LEARN, values, times[at:end], keys, no_categories(core, m), numbers,
-                weights[at:end],
+                weights[at:end], ids=None if ids is None else ids[at:end],
             )  # fmt: skip
         if out.shape[1] < core.sizes.outputs:
             out = np.hstack([out, np.zeros((n, core.sizes.outputs - out.shape[1]))])

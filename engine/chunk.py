@@ -22,10 +22,14 @@ UNFIT = (TypeError, ValueError, OverflowError)
 
 
 class Said(NamedTuple):
-    """What was forecast for an event, label → probability or a value, and the labels learned by then."""
+    """What was forecast for an event, label → probability or a value, and the labels learned by then.
+
+    surprise: as a forecast's; None without `anomaly=True`.
+    """
 
     answer: Any
     version: int
+    surprise: float | None
 
 
 class Chunk:
@@ -58,6 +62,7 @@ class Chunk:
         self._sizes = core.sizes
         self._X = np.zeros((n, core.sizes.features))
         self._times, self._targets, self._weights = np.zeros(n), np.zeros(n), np.zeros(n)
+        self._rare = np.zeros(n)
         self._keys = np.full((n, core.sizes.key_cells), -1, np.int64)
         self._categories = no_categories(core, n)
 
@@ -92,6 +97,8 @@ class Chunk:
             if rows is None or now > core.overdue.next_due():
                 return False
             self._keys[at] = rows
+        if core.surprise is not None:
+            self._rare[at] = core.fields.rarity(encoded.categories)
         if encoded.categories:
             columns = core.fields.known_rows(encoded.categories)
             if columns is None:
@@ -115,12 +122,16 @@ class Chunk:
             return []
         version = int(core.state.tally[1])
         core.keep(self._kept)
-        self._kept = []
+        ids, self._kept = [id for id, _, _ in self._kept], []
         out = core.run_chunk(
             FORECAST | OBSERVE | LEARN, self._X[:n], self._times[:n], self._keys[:n], self._categories[:n],
-            self._targets[:n], self._weights[:n],
+            self._targets[:n], self._weights[:n], ids=ids, rare=self._rare[:n],
         )  # fmt: skip
+        scores = [None] * n if core.surprise is None else core.chunk_scores.tolist()
         if core.regression:
-            return [Said(value, version + i) for i, value in enumerate(out[:, 0].tolist())]
+            return [Said(value, version + i, scores[i]) for i, value in enumerate(out[:, 0].tolist())]
         labels = tuple(core.classes)
-        return [Said(dict(zip(labels, row, strict=False)), version + i) for i, row in enumerate(out.tolist())]
+        return [
+            Said(dict(zip(labels, row, strict=False)), version + i, scores[i])
+            for i, row in enumerate(out.tolist())
+        ]

@@ -28,10 +28,12 @@ SOURCES = (
     "engine/newton.py",
     "engine/rules/local.py",
     "engine/steps.py",
+    "engine/surprise.py",
     "memory/tree_kernels.py",
     "memory/metric.py",
     "memory/neighbours.py",
     "memory/rates.py",
+    "memory/surprise.py",
     "memory/tiles.py",
 )
 

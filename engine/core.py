@@ -22,6 +22,7 @@ from engine.options import Options
 from engine.packed import pack, under, unpack
 from engine.rules.local import ACTIVATIONS
 from engine.state_before import learner_of
+from engine.surprise import Surprise, of_error, of_probability, of_rows
 from memory import forest
 from memory.overdue import Overdue
 
@@ -46,6 +47,8 @@ class Core:
         self.experience: dict[int, Kept] = {}
         self.overdue = Overdue(len(options.keys) + 1)
         self.counts = {"infinite_values": 0, "hashed_names": 0, "forgotten": 0}
+        self.surprise = Surprise(options.seed) if options.anomaly else None
+        self.chunk_scores = np.zeros(0)  # of the events that were learned together last
         self.sizes = Sizes(
             features=0, outputs=1, keys=len(options.keys), categories=0,
             contexts=3 if options.context else 1, recall=options.recall, history=options.label_history,
@@ -93,6 +96,10 @@ class Core:
             FORECAST, math.nan if time is None else time, self._key_rows(keys, admit=False),
             self._category_rows(encoded.categories, admit=False), record,
         )  # fmt: skip
+        if self.surprise is not None:
+            new = sum(not math.isnan(value) for value in encoded.unknown.values())
+            rare = self.fields.rarity(encoded.categories)
+            kept.unlike, kept.surprise = self.surprise.unlike(encoded.values, rare, new)
         return kept
 
     def observe(self, kept: Forecast) -> None:
@@ -108,6 +115,7 @@ class Core:
     def _admit(self, kept: Forecast) -> tuple[I64, I64]:
         """Make room for what is new in an event; the rows of its keys and categories."""
         unknown, fields = kept.unknown, self.fields
+        rare = fields.rarity(kept.categories) if self.surprise is not None else 0.0
         if unknown or kept.categories:
             fields.admit(unknown, kept.categories)
             self._resize(features=fields.size, categories=len(fields.category_fields))
@@ -123,6 +131,9 @@ class Core:
             kept.unknown = {}
             self._warm = None
         self.counts["infinite_values"] += kept.infinite
+        if self.surprise is not None and kept.unlike is not None:
+            raw = kept.record[self.dim.at_raw : self.dim.at_rate]
+            self.surprise.observe(raw, rare, kept.unlike, kept.id)
         return self._rows(kept)
 
     def _rows(self, kept: Forecast) -> tuple[I64, I64]:
@@ -170,6 +181,16 @@ class Core:
         self.keep([(kept.id, kept.time, kept.keys)])
         self._run(operations, kept.now, keys, categories, kept.record, number, weight)
         kept.learned = True
+        if self.surprise is not None and kept.surprise is not None:
+            self.surprise.learn(kept.surprise, self.label_surprise(kept, target))
+
+    def label_surprise(self, kept: Forecast, target: Any) -> float:
+        """How surprising a label is after its forecast: little probability, or a great error."""
+        if self.regression:
+            return of_error(kept.value - target)
+        at = self.classes.get(target, len(kept.labels))
+        known = at < len(kept.labels)
+        return of_probability(float(kept.record[kept.sizes.dim.at_p + at]) if known else 0.0)
 
     def _end_wait(self, kept: Forecast) -> None:
         """The label of this event came: it is no longer awaited, and its delay is learned.
@@ -225,9 +246,13 @@ class Core:
     # -- chunks ---------------------------------------------------------------------------------------------
 
     def run_chunk(
-        self, operations: int, X: F64, times: F64, keys: I64, categories: I64, targets: F64, weights: F64
-    ) -> F64:
-        """The same operations for every row of X in order; (n, outputs) forecasts."""
+        self, operations: int, X: F64, times: F64, keys: I64, categories: I64, targets: F64, weights: F64,
+        *, ids: Sequence[Hashable | None] | None = None, rare: F64 | None = None,
+    ) -> F64:  # fmt: skip
+        """The same operations for every row of X in order; (n, outputs) forecasts.
+
+        ids, rare: the events' ids and how rare their categories are, for what is kept of anomalies.
+        """
         n = len(X)
         self._warm = None
         if operations & LEARN:
@@ -235,6 +260,9 @@ class Core:
         out = np.zeros((n, self.sizes.outputs))
         record = np.zeros(self.dim.record)
         kernel()(operations, self._bind(), X, times, keys, categories, targets, weights, record, out)
+        if self.surprise is not None and operations & LEARN:
+            said = of_rows(out, targets, weights, regression=self.regression)
+            self.chunk_scores = self.surprise.follow(X, rare, said, ids)
         return out
 
     def chunk_keys(self, rows: Sequence[tuple[Hashable, ...]], n: int, *, admit: bool) -> I64:
@@ -341,7 +369,9 @@ class Core:
                 found = bool(kernels.forget_in_trees(self.state.forest, serial, self.regression)) or found
             removed += found
             del self.experience[serial]
-        if serials:
+        seen = 0 if self.surprise is None else self.surprise.forget(id)
+        if serials or seen:
+            removed = max(removed, seen)
             self.state.tally[4:] += 1
             self.counts["forgotten"] += removed
         return removed
@@ -357,6 +387,8 @@ class Core:
         arrays["key_rows"] = self.key_rows.snapshot()
         arrays["experience.serial"] = np.fromiter(self.experience, np.int64, len(self.experience))
         arrays["experience.events"] = pack(list(self.experience.values()))
+        if self.surprise is not None:
+            arrays |= {f"surprise.{name}": array for name, array in self.surprise.snapshot().items()}
         return arrays, {
             "regression": self.regression,
             "options": self.options.to_json(),
@@ -381,6 +413,8 @@ class Core:
         core.experience = dict(zip(serials, events, strict=True))
         core.overdue.restore(under(arrays, "overdue."))
         core.counts = dict(meta["counts"])
+        if core.surprise is not None:
+            core.surprise.restore(under(arrays, "surprise."))
         core.state = state.unflatten(arrays)
         core._prepare()
         return core

@@ -11,7 +11,7 @@ from streams.event import Position
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """What was answered for an event; said: label → probability, or a value.
+    """What was answered for an event; said: label → probability, or a value; surprise: how unlike others it is.
 
     >>> Decision("a", 0.0, {"up": 0.75, "down": 0.25}, 0, Position("events", 0, 0)).forecast
     'up'
@@ -22,6 +22,7 @@ class Decision(msgspec.Struct, frozen=True):
     said: Any
     version: int
     position: Position
+    surprise: float | None = None
 
     @property
     def forecast(self) -> Any:
@@ -44,6 +45,8 @@ class Decision(msgspec.Struct, frozen=True):
             message["probabilities"] = {label_text(label): p for label, p in probabilities.items()}
         message["topic"], message["partition"], message["offset"] = topic, partition, offset
         message["version"] = self.version
+        if self.surprise is not None:
+            message["surprise"] = self.surprise
         return message
 
 

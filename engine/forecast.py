@@ -25,6 +25,8 @@ class Forecast:
     the encoding, the recalled neighbours, the experts' and mixers' forecasts; `sizes` says what stands where.
     keys: values of the key fields; categories: (field, value) pairs; unknown: names that had no slot yet.
     infinite: numbers of the event that were infinite, taken as missing. learned: whether its label was.
+    surprise: how unlike earlier events this one is by its features, from 0 to 1 as `score_one` says it, at the
+    time of asking; unlike: the same before it was ranked. Both are None without `anomaly=True`.
     """
 
     id: Hashable | None
@@ -38,6 +40,8 @@ class Forecast:
     unknown: dict[Slot, float] = field(default_factory=dict)
     infinite: int = 0
     learned: bool = False
+    surprise: float | None = None
+    unlike: float | None = None
 
     def __repr__(self) -> str:
         said = f"value={self.value:g}" if self.sizes.regression else f"proba={self.proba}"
@@ -153,7 +157,9 @@ def pack(forecasts: Sequence[Forecast]) -> dict[str, NDArray[Any]]:
     def numbers(values: Iterable[int]) -> NDArray[np.int64]:
         return np.fromiter(values, np.int64, n)
 
-    return {
+    scored = [(f.surprise, f.unlike) for f in forecasts if f.surprise is not None]
+    anomalies = {"anomalies": np.array(scored)} if scored else {}  # all have a surprise, or none
+    return anomalies | {
         "records": np.concatenate([f.record for f in forecasts]) if n else np.zeros(0),
         "names": packed.pack(list(map(attrgetter("id", "keys", "categories", "unknown"), forecasts))),
         "times": np.array(list(map(attrgetter("time"), forecasts)), np.float64),  # NaN where there is none
@@ -169,9 +175,10 @@ def unpack(arrays: Mapping[str, NDArray[Any]], base: Sizes, labels: Sequence[Has
     """What `pack` took; base: what all share, labels: the classes of which each forecast knew the first few."""
     sizes = [replace(base, **dict(zip(GROWN, row, strict=True))) for row in arrays["sizes"].tolist()]
     known = {n: tuple(labels[:n]) for n in set(arrays["labels"].tolist())}
-    columns = (arrays[name].tolist() for name in ("times", "versions", "infinite", "labels", "sizes_row"))
+    columns = [arrays[name].tolist() for name in ("times", "versions", "infinite", "labels", "sizes_row")]
+    columns += arrays["anomalies"].T.tolist() if "anomalies" in arrays else [[None] * len(columns[0])] * 2
     at, out = 0, []
-    for (name, keys, categories, unknown), time, version, infinite, count, row in zip(
+    for (name, keys, categories, unknown), time, version, infinite, count, row, surprise, unlike in zip(
         packed.unpack(arrays["names"]), *columns, strict=True
     ):
         end = at + sizes[row].dim.record
@@ -187,6 +194,8 @@ def unpack(arrays: Mapping[str, NDArray[Any]], base: Sizes, labels: Sequence[Has
                 keys=keys,
                 categories=categories,
                 unknown=unknown,
+                surprise=surprise,
+                unlike=unlike,
             )
         )
         at = end

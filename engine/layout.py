@@ -135,8 +135,8 @@ class Sizes:
 
     @cached_property
     def mixers(self) -> int:
-        """How many mixers weigh the experts; Bayes' rule is among them for classes, where there are trees."""
-        return ALL_MIXERS if self.trees and not self.regression else ALL_MIXERS - 1
+        """How many mixers weigh the experts; Bayes' rule is among them where there are trees."""
+        return ALL_MIXERS if self.trees else ALL_MIXERS - 1
 
     @cached_property
     def recall_inputs(self) -> int:

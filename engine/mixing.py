@@ -8,10 +8,10 @@ One mixer forecasts q = softmax(z), z_c = Σ_k w_k log p_k(c), and follows its l
 answer is p = Σ_m v_m q_m with v_m ∝ v_m q_m(y)^0.1, then v_m ← (1 − α) v_m + α/M: fixed share (Herbster and
 Warmuth 1998) with a tempered likelihood, for neighbouring events are not independent.
 
-One more mixer takes Newton steps (`newton_step`).
+One more mixer takes Newton steps (`newton_step`), and one is Bayes' rule over the experts (`posterior_step`).
 
 For regression the mixers forecast f = Σ_k w_k f_k, g_k = f_k (t − f)/s with (t − f)/s within ±1 and s the best
-mixer's mean absolute error; the likelihood is Laplace's of scale s.
+mixer's mean absolute error; the likelihood, Bayes' rule's included, is Laplace's of scale s.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ SHARE = 1e-4
 NEWTON_PRIOR = 0.001
 NEWTON_LAMBDA = 0.9999
 POSTERIOR_SHARE = 1e-3
+VALUE_SHARE = 0.03
 MIXERS = len(RATES) + 2
 NEWTON, POSTERIOR = len(RATES), len(RATES) + 1
 SQUARE_DECAY = 0.99
@@ -209,8 +210,26 @@ def mix_values(mixer: Any, value: F64, experts: int, each: F64) -> float:
 
 
 @njit(fastmath=FAST, nogil=True, error_model="numpy")
+def posterior_values(
+    mixer: Any, m: int, value: F64, experts: int, target: float, spread: float, weight: float
+) -> None:
+    """Bayes' rule for values: v_k ∝ v_k exp(−|f_k − t|/s), then v ← (1 − α) v + α/K."""
+    nearest = np.inf
+    for k in range(experts):
+        nearest = min(nearest, abs(value[k, 0] - target))
+    total = 0.0
+    v = mixer.weight[m]
+    for k in range(experts):
+        farther = min((abs(value[k, 0] - target) - nearest) / spread, 50.0)
+        v[k] *= math.exp(-min(weight, HEAVIEST) * farther) + 1e-300
+        total += v[k]
+    for k in range(experts):
+        v[k] = (1.0 - VALUE_SHARE) * v[k] / total + VALUE_SHARE / experts
+
+
+@njit(fastmath=FAST, nogil=True, error_model="numpy")
 def weigh_values(mixer: Any, value: F64, experts: int, each: F64, target: float, weight: float) -> None:
-    """Learn from the target of a forecast: each mixer steps against the sign of its error."""
+    """Learn from the target of a forecast: each mixer steps against its error, within ±s; one is Bayes' rule."""
     mixer.step[0] += 1.0
     step = mixer.step[0]
     warm = 1.0 + 3.0 / math.sqrt(step)
@@ -225,12 +244,15 @@ def weigh_values(mixer: Any, value: F64, experts: int, each: F64, target: float,
     for m in range(mixers):
         error = target - each[m, 0]
         direction = weight * min(max(error / spread, -1.0), 1.0)
-        for k in range(experts):
-            g = direction * value[k, 0]
-            square = SQUARE_DECAY * mixer.square[m, k] + (1.0 - SQUARE_DECAY) * g * g
-            mixer.square[m, k] = square
+        if m == POSTERIOR:
+            posterior_values(mixer, m, value, experts, target, spread, weight)
+        else:
             rate = RATES[m] if m < RATES.shape[0] else 1e-3
-            mixer.weight[m, k] += rate * warm * g / (math.sqrt(square / correction) + 1e-9)
+            for k in range(experts):
+                g = direction * value[k, 0]
+                square = SQUARE_DECAY * mixer.square[m, k] + (1.0 - SQUARE_DECAY) * g * g
+                mixer.square[m, k] = square
+                mixer.weight[m, k] += rate * warm * g / (math.sqrt(square / correction) + 1e-9)
         mixer.belief[m] *= math.exp(-TEMPER * min(weight, HEAVIEST) * min((abs(error) - best) / spread, 50.0))
         total += mixer.belief[m]
     for m in range(mixers):

@@ -29,6 +29,7 @@ class Options:
     metric: bool
     trees: bool
     label_history: bool
+    anomaly: bool
     keys: tuple[KeyField, ...]
     horizons: tuple[float, ...]
     category_horizons: tuple[float, ...]
@@ -49,7 +50,7 @@ class Options:
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
                 raise ValueError(f"{name} is {value!r}; expected a finite step size of at least 0")
-        for name in ("context", "recall", "metric", "trees", "label_history"):
+        for name in ("context", "recall", "metric", "trees", "label_history", "anomaly"):
             value = getattr(self, name)
             if not isinstance(value, bool):
                 raise ValueError(f"{name} is {value!r}; expected True or False")
@@ -80,7 +81,7 @@ class Options:
     def from_json(cls, data: dict[str, Any]) -> Options:
         """The options that `to_json` described."""
         return cls(
-            **{"trees": False}  # a learner of before had none
+            **{"trees": False, "anomaly": False}  # a learner of before had neither
             | data
             | {
                 "keys": tuple(from_json(key) for key in data["keys"]),

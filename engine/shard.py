@@ -80,7 +80,7 @@ class Together(Protocol):
         """Take an event; False where it must go alone, after these, and nothing has changed."""
 
     def learn(self) -> Sequence[Any]:
-        """Forecast and learn them; for each `answer` and `version`."""
+        """Forecast and learn them; for each `answer`, `version` and `surprise`."""
 
 
 @runtime_checkable
@@ -194,15 +194,17 @@ class Shard:
         said = self._chunk.learn()
         self.timers.together.end(began, len(said))
         crash_point("shard.learned")
-        for (event, record, time), (answer, version) in zip(self._gathered, said, strict=True):
+        for (event, record, time), each in zip(self._gathered, said, strict=True):
             self.timers.delayed(event.time - time)
-            self.metrics.defer(event.label, answer, event.weight, event.time)
-            self._answer(Decision(event.id, event.time, answer, version, record.position), record)
+            self.metrics.defer(event.label, each.answer, event.weight, event.time)
+            self._answer(event, each.answer, each, record)
         self.counts.learned += len(said)
         self._gathered = []
 
-    def _answer(self, decision: Decision, record: Record) -> None:
+    def _answer(self, event: Event, said: Any, forecast: Any, record: Record) -> None:
+        surprise = getattr(forecast, "surprise", None)
         self.counts.answered += 1
+        decision = Decision(event.id, event.time, said, forecast.version, record.position, surprise)
         self.answers.append(Answer(decision, record.headers))
 
     def _event(self, record: Record, event: Event) -> None:
@@ -226,7 +228,7 @@ class Shard:
             return
         said = self._said(forecast)
         self._await(forecast, said, event, own)
-        self._answer(Decision(event.id, event.time, said, forecast.version, record.position), record)
+        self._answer(event, said, forecast, record)
 
     def _gather(self, record: Record, event: Event) -> bool:
         """Keep an event that is learned with its own label for `finish`; False where it must go alone."""

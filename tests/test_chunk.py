@@ -76,6 +76,7 @@ def same(a: Shard, b: Shard) -> None:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_together_is_as_one_by_one(*, regression: bool, keys: Any, history: bool, seed: int) -> None:
     options = {"keys": keys, "label_history": history, "max_features": 24, "horizons": (50.0, 400.0)}
+    options["anomaly"] = seed == 1
     records = some_records(seed, 900, regression=regression)
     alone, together = a_shard(regression=regression, **options), a_shard(regression=regression, **options)
     alone._chunk = None

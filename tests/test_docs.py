@@ -14,7 +14,7 @@ import pytest
 from engine import OnlineClassifier, mixing, newton, state, steps
 from engine.encoders import fields
 from engine.rules import local
-from memory import metric, neighbours, overdue, rates
+from memory import metric, neighbours, overdue, rates, surprise
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("engine", "streams", "memory")
@@ -164,8 +164,15 @@ def test_the_constants_of_the_mathematics_are_those_of_the_code() -> None:
         f"η of {', '.join(map(plain, mixing.RATES[:-1]))}, {mixing.RATES[-1]:g}",
         f"P = {mixing.NEWTON_PRIOR:g} I at first, and is divided by {mixing.NEWTON_LAMBDA:g}",
         f"below {mixing.NEWTON_PRIOR:g} K",
+        f"w_k p_k(y), then w ← (1 − {mixing.POSTERIOR_SHARE:g}) w + {mixing.POSTERIOR_SHARE:g}/K",
+        f"exp(−|f_k − t|/s), then w ← (1 − {mixing.VALUE_SHARE:g}) w + {mixing.VALUE_SHARE:g}/K",
         f"q_m(y)^{mixing.TEMPER:g}",
         f"(1 − {mixing.SHARE:g}) v_m + {mixing.SHARE:g}/{mixing.MIXERS}",
+        f"{surprise.EVENTS} earlier events stand in {surprise.GROUPS} groups of {surprise.MEMBERS}",
+        f"one event in {surprise.STORED} being stored",
+        f"D(x, x_j) + {surprise.NEAREST:g})",
+        f"/σ_f, {surprise.FARTHEST:g})",
+        f"at most {surprise.RECENT:,}: 1",
     ):
         assert said in text, f"{said!r}: a constant of the code changed; change the page with it"
     assert "z − E₂ and z − E₂₄" in text

@@ -78,6 +78,53 @@ def test_the_mixture_is_nearly_as_good_as_its_best_expert_and_follows_when_the_b
     assert np.mean(losses[5000:]) < best[5000:].mean() + 0.01
 
 
+@settings(max_examples=40, deadline=None)
+@given(experts=st.integers(1, 6), seed=st.integers(0, 2**16), weight=st.sampled_from([0.5, 1.0, 3.0]))
+def test_a_step_of_values_is_the_formulas(experts: int, seed: int, weight: float) -> None:
+    rng = np.random.default_rng(seed)
+    mixer = mixing.allocate(experts)
+    each = np.zeros((mixing.MIXERS, 1))
+    weights, belief = mixer.weight.copy(), mixer.belief.copy()
+    rates = np.append(mixing.RATES, 1e-3)[:, None]
+    square = np.zeros((len(rates), experts))
+    mean = 0.0
+    for i in range(1, 20):
+        value, target = rng.normal(size=(experts, 1)), rng.normal()
+        said = mixing.mix_values(mixer, value, experts, each)
+        np.testing.assert_allclose(each[:, 0], weights @ value[:, 0], rtol=1e-9)
+        np.testing.assert_allclose(said, belief @ weights @ value[:, 0], rtol=1e-9)
+        mixing.weigh_values(mixer, value, experts, each, target, weight)
+        error = target - weights @ value[:, 0]
+        mean += (abs(error).min() - mean) / i
+        scale = mean + 1e-6
+        g = weight * np.clip(error[:-1] / scale, -1.0, 1.0)[:, None] * value.T
+        square = mixing.SQUARE_DECAY * square + (1 - mixing.SQUARE_DECAY) * g**2
+        step = rates * (1 + 3 / np.sqrt(i)) * g / (np.sqrt(square / (1 - mixing.SQUARE_DECAY**i)) + 1e-9)
+        away = abs(value[:, 0] - target)
+        posterior = weights[-1] * np.exp(-weight * np.minimum((away - away.min()) / scale, 50.0))
+        posterior = (1 - mixing.VALUE_SHARE) * posterior / posterior.sum() + mixing.VALUE_SHARE / experts
+        weights = np.vstack([weights[:-1] + step, posterior])
+        worse = np.minimum((abs(error) - abs(error).min()) / scale, 50.0)
+        belief = belief * np.exp(-mixing.TEMPER * weight * worse)
+        belief = (1 - mixing.SHARE) * belief / belief.sum() + mixing.SHARE / len(belief)
+        np.testing.assert_allclose(mixer.weight, weights, rtol=1e-7, atol=1e-10)
+        np.testing.assert_allclose(mixer.belief, belief, rtol=1e-7)
+
+
+def test_after_fifty_values_a_mixture_says_what_the_expert_that_is_right_says() -> None:
+    rng = np.random.default_rng(5)
+    mixer = mixing.allocate(14)
+    each = np.zeros((mixing.MIXERS, 1))
+    errors = []
+    for _ in range(60):
+        target = rng.normal()
+        value = rng.normal(size=(14, 1))
+        value[3] = target + 0.01 * rng.normal()
+        errors.append(abs(mixing.mix_values(mixer, value, 14, each) - target))
+        mixing.weigh_values(mixer, value, 14, each, target, 1.0)
+    assert np.mean(errors[50:]) < 0.1
+
+
 def test_a_mixture_of_values_leans_on_the_expert_that_is_right() -> None:
     rng = np.random.default_rng(4)
     mixer = mixing.allocate(2)

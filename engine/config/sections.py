@@ -226,6 +226,7 @@ class LearnerSection(Section):
     label_history: bool = Field(
         default=False, description="forecasts may use the labels that came just before"
     )
+    anomaly: bool = Field(default=False, description="answers say how unlike earlier events each event is")
     keys: list[str | list[str]] = Field(
         default=[], description="fields that name entities, or lists of fields that do together"
     )

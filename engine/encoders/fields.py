@@ -178,6 +178,13 @@ class Fields:
         for other in self.one_hot.get(name, ()):
             encoded.values[self.slots[name, other]] = 1.0 if other == value else 0.0
 
+    def rarity(self, categories: Mapping[Hashable, str]) -> float:
+        """How rare an event's categories are: Σ −ln of each value's share of the events with its field."""
+        held = self.categories
+        return -sum(
+            math.log((held.seen(name) + 1.0) / (held.events(name[0]) + 2.0)) for name in categories.items()
+        )
+
     def admit(self, unknown: Iterable[Slot], categories: Mapping[Hashable, str]) -> None:
         """An event is observed: slots for new names, in sorted order, and for values frequent by now."""
         for field in sorted((c for c in categories if c not in self.category_fields), key=order):
