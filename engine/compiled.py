@@ -29,6 +29,7 @@ SOURCES = (
     "engine/rules/local.py",
     "engine/steps.py",
     "engine/surprise.py",
+    "memory/early.py",
     "memory/tree_kernels.py",
     "memory/metric.py",
     "memory/neighbours.py",

@@ -23,7 +23,7 @@ from engine.packed import pack, under, unpack
 from engine.rules.local import ACTIVATIONS
 from engine.state_before import learner_of
 from engine.surprise import Surprise, of_error, of_probability, of_rows
-from memory import forest
+from memory import early, forest
 from memory.overdue import Overdue
 
 F64 = NDArray[np.float64]
@@ -54,7 +54,7 @@ class Core:
             contexts=3 if options.context else 1, recall=options.recall, history=options.label_history,
             neighbours=options.neighbours, networks=2, depth=options.layers, width=options.width,
             activation=ACTIVATIONS[options.activation], regression=regression, metric=options.metric,
-            trees=options.trees,
+            trees=options.trees, early=options.early,
             key_horizons=len(options.horizons), category_horizons=len(options.category_horizons),
         )  # fmt: skip
         self.horizons = (options.horizons, options.category_horizons)
@@ -367,6 +367,8 @@ class Core:
                 found = found or gone
             if self.options.trees:
                 found = bool(kernels.forget_in_trees(self.state.forest, serial, self.regression)) or found
+            if self.options.early:
+                found = early.forget(self.state.early, serial) or found
             removed += found
             del self.experience[serial]
         seen = 0 if self.surprise is None else self.surprise.forget(id)
@@ -381,7 +383,7 @@ class Core:
     def to_state(self) -> tuple[state.Arrays, dict[str, Any]]:
         """A copy of everything that changes: arrays, and JSON-able meta, small whatever was learned."""
         fields, fields_meta = self.fields.state()
-        arrays = state.flatten(self.state, trees=self.options.trees)
+        arrays = state.flatten(self.state, trees=self.options.trees, early=self.options.early)
         arrays |= {f"fields.{name}": array for name, array in fields.items()}
         arrays |= {f"overdue.{name}": array for name, array in self.overdue.snapshot().items()}
         arrays["key_rows"] = self.key_rows.snapshot()

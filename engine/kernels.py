@@ -19,6 +19,7 @@ from engine.compiled import entry_point
 from engine.layout import CENTRE, MOVES, OBSERVED, SPREAD, STAMP, TIME, VALUE
 from engine.steps import (
     arrive,
+    ask_early,
     ask_trees,
     centre_and_spread,
     consult,
@@ -39,6 +40,7 @@ from engine.steps import (
     simple_experts,
     sweep,
     teach,
+    teach_early,
     teach_trees,
 )
 from memory import rates, tree_kernels
@@ -84,8 +86,8 @@ class State(NamedTuple):
 
     tally: (6,) int64 — events observed, labels learned, last label, the one before (−1: none), a stamp
         that moves whenever another recall could find others, and how often stored events changed their slots.
-    forest: sliding-window trees.  plain, random: second-order experts; random_weight, random_offset: the ReLU
-        features of the latter.
+    forest: sliding-window trees.  early: one tree on the first events.  plain, random: second-order experts;
+        random_weight, random_offset: the ReLU features of the latter.
     prior: (2, C) float64 class counts decayed over 500 and 5,000 labels; regression: (1, 3)
         count, mean and squared deviations of the target.
     transition: (C, C) float64 decayed counts of label after label (1 × 1 without label history).
@@ -102,6 +104,7 @@ class State(NamedTuple):
     random_weight: F32
     random_offset: F32
     forest: Any
+    early: Any
     mixer: Any
     key_rates: Any
     category_rates: Any
@@ -117,6 +120,7 @@ class Scratch(NamedTuple):
     near: Any
     context: Any
     forest: Any
+    early: Any
     tree_x: F32
     query: F32
     soft: F64
@@ -239,6 +243,11 @@ def run(
                 for said, values in enumerate((scratch.soft, scratch.rank)):
                     say(logp, regression, linear_at + 5 + said, values)
                     remind(dim, 4 + said, values, record)
+            if dim.early == 1:
+                ask_early(
+                    state.early, scratch.tree_x, dim, record, state.prior[0], scratch.soft, scratch.rank
+                )
+                say(logp, regression, dim.experts - (3 if dim.history > 0 else 1), scratch.rank)
             simple_experts(state.prior[0], state.transition, tally[2], dim, record, scratch.soft, logp)
         if forecasting or (learning and operations & WARM == 0):
             for i in range(dim.inputs):
@@ -310,6 +319,8 @@ def run(
                          scratch.u)  # fmt: skip
             if dim.trees == 1:
                 teach_trees(state.forest, scratch.forest, scratch.tree_x, dim, record, target)
+            if dim.early == 1:
+                teach_early(state.early, scratch.early, scratch.tree_x, dim, record, target)
             near_query(dim, encoded, query)
             remember(dim, state.near, scratch.near, query, dim.features, dim.at_slot, record, fresh, target,
                      tally[1])  # fmt: skip

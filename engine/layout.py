@@ -41,6 +41,7 @@ class Dim(NamedTuple):
     regression: int
     metric: int
     trees: int
+    early: int
     keys: int
     categories: int
     plain: int
@@ -80,6 +81,7 @@ class Sizes:
     regression: bool
     metric: bool
     trees: bool
+    early: bool
     key_horizons: int
     category_horizons: int
 
@@ -170,6 +172,8 @@ class Sizes:
         ]
         if self.trees:
             names += ["trees", "trees, leaves"]
+        if self.early:
+            names += ["early tree"]
         if self.history:
             names += ["last label", "transitions"]
         return names
@@ -195,7 +199,7 @@ class Sizes:
             recall=self.recall_inputs, history=self.history_inputs, inputs=self.inputs,
             neighbours=self.neighbours, experts=self.experts, depth=self.depth, width=self.width,
             activation=self.activation, regression=int(self.regression), metric=int(self.metric),
-            trees=int(self.trees), keys=self.key_cells, categories=self.categories,
+            trees=int(self.trees), early=int(self.early), keys=self.key_cells, categories=self.categories,
             plain=self.plain, plain_rates=self.plain_rates, plain_stride=self.plain_stride,
             random=self.plain + RANDOM_UNITS,
             at_raw=offsets[0], at_rate=offsets[1], at_input=offsets[2], at_slot=offsets[3],

@@ -306,7 +306,7 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
     neighbours: events recalled per memory and forecast.
     context: layers also read each feature against its averages over 2 and 24 events.
     recall: layers also read what memories and trees say.  metric: the memories' distances are learned.
-    trees: sliding-window trees are among the experts.
+    trees: sliding-window trees are among the experts.  early: one greedy tree on the first 200 events is.
     label_history: forecasts may use the labels that came just before.
     anomaly: earlier events are kept to tell how unlike them a new one is (`score_one`).
     keys: fields, or tuples of fields, whose outcomes are counted, over `horizons` of event time (seconds;
@@ -338,6 +338,7 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
         recall: bool = True,
         metric: bool = True,
         trees: bool = True,
+        early: bool = True,
         label_history: bool = False,
         anomaly: bool = False,
         keys: Sequence[Hashable] | None = None,
@@ -359,6 +360,7 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
         self.recall = recall
         self.metric = metric
         self.trees = trees
+        self.early = early
         self.label_history = label_history
         self.anomaly = anomaly
         self.keys = keys
@@ -503,6 +505,7 @@ class OnlineRegressor(_Face, base.Regressor):  # type: ignore[misc]
         recall: bool = True,
         metric: bool = True,
         trees: bool = True,
+        early: bool = True,
         label_history: bool = False,
         anomaly: bool = False,
         keys: Sequence[Hashable] | None = None,
@@ -523,6 +526,7 @@ class OnlineRegressor(_Face, base.Regressor):  # type: ignore[misc]
         self.recall = recall
         self.metric = metric
         self.trees = trees
+        self.early = early
         self.label_history = label_history
         self.anomaly = anomaly
         self.keys = keys

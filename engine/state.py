@@ -12,7 +12,7 @@ from engine import mixing, network, newton
 from engine.encoders.categories import MAX_ROWS
 from engine.kernels import Encoder, Linear, Scratch, State, refill
 from engine.layout import RANDOM_UNITS, TREES, Sizes
-from memory import forest, metric, neighbours, rates, tiles
+from memory import early, forest, metric, neighbours, rates, tiles
 from memory.rates import COUNTS
 
 Arrays = dict[str, NDArray[Any]]
@@ -28,6 +28,7 @@ GROUPS: dict[str, type[Any]] = {
     "plain": newton.SecondOrder,
     "random": newton.SecondOrder,
     "forest": forest.Forest,
+    "early": early.Early,
     "mixer": mixing.Mixer,
     "key_rates": rates.Rates,
     "category_rates": rates.Rates,
@@ -78,6 +79,11 @@ def no_trees() -> forest.Forest:
     return forest.allocate(1, 1, 1, forest.FIRST, 0)
 
 
+def no_early() -> early.Early:
+    """What stands in the place of the early tree where there is none."""
+    return early.allocate(1, 1, events=1)
+
+
 def tree_window(sizes: Sizes, budget: int) -> int:
     """Events that the trees hold: half of the budget is theirs."""
     if not sizes.trees:
@@ -122,6 +128,7 @@ def make(
         forest=no_trees()
         if not sizes.trees
         else forest.allocate(TREES, sizes.features + sizes.rates, c, tree_window(sizes, budget), seed),
+        early=early.allocate(sizes.features + sizes.rates, c) if sizes.early else no_early(),
         mixer=mixing.allocate(sizes.experts, sizes.mixers),
         key_rates=rates.allocate(1, np.array(horizons[0]), targets(sizes)),
         category_rates=rates.allocate(1, np.array(horizons[1]), targets(sizes)),
@@ -145,6 +152,7 @@ def scratch(sizes: Sizes) -> Scratch:
     return Scratch(
         near=neighbours.searching(sizes.features, k), context=neighbours.searching(query_size(sizes), k),
         forest=forest.room(sizes.features + sizes.rates, C, TREE_EVENTS),
+        early=early.room(C),
         tree_x=f(max(sizes.features + sizes.rates, 1)),
         query=f(n), soft=z(C), rank=z(C),
         x=f(n), x_scaled=f(n),
@@ -260,6 +268,9 @@ def grow(state: State, old: Sizes, new: Sizes, seed: int, budget: int,
         random_weight=newton.random_features(RANDOM_UNITS, new.random_inputs, seed)[0],
         random_offset=newton.random_features(RANDOM_UNITS, new.random_inputs, seed)[1],
         forest=trees(state, old, new, budget, seed),
+        early=early.widened(state.early, new.features + new.rates, new.outputs, new.tree_source(old))
+        if new.early
+        else state.early,
         mixer=state.mixer,
         key_rates=reclassed(state.key_rates),
         category_rates=reclassed(state.category_rates),
@@ -323,8 +334,8 @@ def with_rows(table: rates.Rates, rows: int) -> rates.Rates:
     return table._replace(total=spread(table.total, room), time=time)
 
 
-def flatten(state: State, *, trees: bool = True) -> Arrays:
-    """Every array under its name, copied; without `trees` theirs are left out."""
+def flatten(state: State, *, trees: bool = True, early: bool = True) -> Arrays:
+    """Every array under its name, copied; without `trees` theirs are left out, likewise without `early`."""
     arrays = {name: getattr(state, name) for name in PLAIN}
     for group, kind in GROUPS.items():
         held = getattr(state, group)
@@ -332,6 +343,8 @@ def flatten(state: State, *, trees: bool = True) -> Arrays:
             if not trees:
                 continue
             held = forest.trimmed(held)
+        if group == "early" and not early:
+            continue
         for field in kind._fields:
             arrays[f"{group}.{field}"] = getattr(held, field)
     return copied(arrays)
@@ -363,7 +376,8 @@ def unflatten(arrays: Mapping[str, NDArray[Any]]) -> State:
     groups = {
         group: kind(**{field: owned(f"{group}.{field}") for field in kind._fields})
         for group, kind in GROUPS.items()
-        if group != "forest" or "forest.x" in arrays  # a learner of before had no trees
+        if group not in ("forest", "early") or f"{group}.x" in arrays  # a learner of before had no trees
     }
     groups["forest"] = forest.padded(groups["forest"]) if "forest" in groups else no_trees()
+    groups.setdefault("early", no_early())
     return State(**groups, **{name: owned(name) for name in PLAIN})

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from engine import mixing, newton
 from engine.layout import CENTRE, SPREAD
 from engine.rules.local import SQUARE_DECAY, forward_layer, scale_input, update_layer
+from memory import early as early_tree
 from memory import metric, neighbours, rates, tree_kernels
 
 CLIP = 4.0
@@ -207,6 +208,24 @@ def teach_trees(trees: Any, space: Any, x: F32, dim: Any, record: F64, target: f
     """The event with its label comes into the trees' window."""
     d = tree_query(dim, record, x)
     tree_kernels.learn(trees, space, x, d, target, dim.regression == 1)
+
+
+@part
+def ask_early(early: Any, x: F32, dim: Any, record: F64, counts: F64, prior: F64, p: F64) -> None:
+    """The early tree's forecast."""
+    tree_query(dim, record, x)
+    regression = dim.regression == 1
+    prior_of(counts, regression, prior)
+    early_tree.say(early, x, prior, dim.outputs, regression, p)
+    if regression:
+        p[0] = (p[0] - record[CENTRE]) / record[SPREAD] if early.place[0] > 0 else 0.0
+
+
+@part
+def teach_early(early: Any, space: Any, x: F32, dim: Any, record: F64, target: float) -> None:
+    """The event with its label comes to the early tree."""
+    d = tree_query(dim, record, x)
+    early_tree.learn(early, space, x, d, target, dim.outputs, dim.regression == 1)
 
 
 @part

@@ -45,9 +45,13 @@ ARRAYS = {
 META = {"events": 3, "seen": ["ü", 1, True, None, 0.1], "nested": {"b": 1, "a": float("inf")}}
 
 
-def without_trees(kind: Any) -> dict[str, Any]:
-    """Learners of before had no trees; those that ask for none are as they were."""
-    return {"trees": False} if "trees" in inspect.signature(kind).parameters else {}
+LATER = {"trees": False, "early": False}
+"""Parts that learners of before did not have; those that ask for none of them are as they were."""
+
+
+def as_before(kind: Any) -> dict[str, Any]:
+    """The options without which a learner is one of before, those that this code knows."""
+    return {name: off for name, off in LATER.items() if name in inspect.signature(kind).parameters}
 
 
 def source() -> Any:
@@ -143,7 +147,7 @@ def learner_loop(folder: str | Path | None) -> Any:
     from streams.replay import ListSink
 
     return Loop(
-        Shard(OnlineClassifier(**SMALL, **without_trees(OnlineClassifier)), PrequentialMetrics()),
+        Shard(OnlineClassifier(**SMALL, **as_before(OnlineClassifier)), PrequentialMetrics()),
         learner_source(),
         ListSink(),
         None if folder is None else CheckpointStore(folder),
@@ -191,7 +195,7 @@ def write_learner(to: Path) -> None:
 def write_model(to: Path) -> None:
     from engine import OnlineClassifier
 
-    model = OnlineClassifier(**SMALL, **without_trees(OnlineClassifier))
+    model = OnlineClassifier(**SMALL, **as_before(OnlineClassifier))
     teach(model, 0, MODEL_SAVED_AFTER, {})
     with tempfile.TemporaryDirectory() as folder:
         model.save(saved := Path(folder) / "model")

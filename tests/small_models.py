@@ -46,7 +46,7 @@ def finite(model: Any) -> bool:
     """Whether every number inside a learner is finite (a row without an event is of time −∞)."""
     endless = {"key_rates.time": -np.inf, "category_rates.time": -np.inf, "overdue.due": np.inf}
     return all(
-        name == "forest.x"  # what is missing is NaN there
+        name in ("forest.x", "early.x")  # what is missing is NaN there
         or (np.isfinite(array) | (array == endless.get(name, 0.0))).all()
         for name, array in model.state()[0].items()
     )

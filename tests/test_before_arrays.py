@@ -103,7 +103,7 @@ def test_a_learner_goes_on_from_contents_of_version_2_to_the_bit(tmp_path: Path)
 
 def test_a_model_that_was_saved_before_goes_on_to_the_bit(tmp_path: Path) -> None:
     path = old_snapshots.unpacked(old_snapshots.MODEL, tmp_path / "model")
-    whole = OnlineClassifier(**old_snapshots.SMALL, trees=False)
+    whole = OnlineClassifier(**old_snapshots.SMALL, **old_snapshots.LATER)
     old_snapshots.teach(whole, 0, old_snapshots.MODEL_SAVED_AFTER, {})
     loaded = OnlineClassifier.load(path)
     same_bits = contents(loaded) == contents(whole)
@@ -139,7 +139,7 @@ def test_a_state_is_restored_as_it_was_and_read_from_its_earlier_form_to_the_bit
 
 
 def test_odd_names_are_read_from_their_earlier_form_to_the_bit() -> None:
-    model, waiting = OnlineClassifier(**old_snapshots.SMALL, trees=False), dict[int, Any]()
+    model, waiting = OnlineClassifier(**old_snapshots.SMALL, **old_snapshots.LATER), dict[int, Any]()
     old_snapshots.teach(model, 0, 90, waiting)
     waiting[90] = model.forecast_one({"new": 1.0, ("new", 2): float("nan"), "word": "x"}, id=2**70)
     meta = json.loads(encoded(learner_before(model._core, model.state()[1])))

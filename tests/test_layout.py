@@ -36,6 +36,7 @@ def sizes(**given_sizes: Any) -> Sizes:
         "regression": False,
         "metric": True,
         "trees": True,
+        "early": True,
         "key_horizons": len(HORIZONS[0]),
         "category_horizons": len(HORIZONS[1]),
     }

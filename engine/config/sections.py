@@ -223,6 +223,9 @@ class LearnerSection(Section):
     recall: bool = Field(default=True, description="layers also read what the memories say")
     metric: bool = Field(default=True, description="the memories' distances are learned")
     trees: bool = Field(default=True, description="sliding-window trees are among the experts")
+    early: bool = Field(
+        default=True, description="one greedy tree on the first 200 events is among the experts"
+    )
     label_history: bool = Field(
         default=False, description="forecasts may use the labels that came just before"
     )
