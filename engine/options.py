@@ -80,7 +80,13 @@ class Options:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Options:
-        """The options that `to_json` described."""
+        """The options that `to_json` described; ValueError where a later release described them."""
+        later = sorted(set(data) - set(cls.__dataclass_fields__))
+        if later:
+            raise ValueError(
+                f"the learner has options that this release does not know: {', '.join(later)}; expected some of "
+                f"{', '.join(cls.__dataclass_fields__)}: a later release wrote it, load it with that one"
+            )
         return cls(
             **{"trees": False, "early": False, "anomaly": False}  # a learner of before had none of them
             | data

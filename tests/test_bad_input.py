@@ -610,3 +610,13 @@ def test_a_window_that_shrinks_keeps_the_newest_experiences() -> None:
     assert model.forget(600) == 1
     assert model.forget(0) == 0
     assert model.forget(590) == 1
+
+
+def test_a_learner_of_a_later_release_is_refused_by_the_names_it_uses(tmp_path: Path) -> None:
+    model = OnlineClassifier(layers=1, width=4)
+    model.learn_one({"a": 1.0}, True)
+    tensors, meta = model.state()
+    later = {**meta, "options": {**meta["options"], "foresight": True}}
+    checkpoint.write(tmp_path / "model", tensors, {"model": later})
+    with pytest.raises(CheckpointError, match=r"does not know: foresight; expected some of layers.*later"):
+        OnlineClassifier.load(tmp_path / "model")
