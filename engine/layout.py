@@ -41,6 +41,7 @@ class Dim(NamedTuple):
     regression: int
     metric: int
     trees: int
+    added: int
     keys: int
     categories: int
     plain: int
@@ -62,7 +63,7 @@ class Sizes:
     """The sizes of a learner at one moment.
 
     features, outputs (classes, or 1), keys (key fields) and categories (categorical fields) grow; the rest is
-    set by its options.
+    set by its options. added: names of the caller's own experts.
     """
 
     features: int
@@ -82,6 +83,7 @@ class Sizes:
     trees: bool
     key_horizons: int
     category_horizons: int
+    added: tuple[str, ...] = ()
 
     @cached_property
     def rate_columns(self) -> int:
@@ -170,6 +172,7 @@ class Sizes:
         ]
         if self.trees:
             names += ["trees", "trees, leaves"]
+        names += self.added
         if self.history:
             names += ["last label", "transitions"]
         return names
@@ -195,7 +198,7 @@ class Sizes:
             recall=self.recall_inputs, history=self.history_inputs, inputs=self.inputs,
             neighbours=self.neighbours, experts=self.experts, depth=self.depth, width=self.width,
             activation=self.activation, regression=int(self.regression), metric=int(self.metric),
-            trees=int(self.trees), keys=self.key_cells, categories=self.categories,
+            trees=int(self.trees), added=len(self.added), keys=self.key_cells, categories=self.categories,
             plain=self.plain, plain_rates=self.plain_rates, plain_stride=self.plain_stride,
             random=self.plain + RANDOM_UNITS,
             at_raw=offsets[0], at_rate=offsets[1], at_input=offsets[2], at_slot=offsets[3],
