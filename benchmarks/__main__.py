@@ -24,8 +24,18 @@ NAMES = (
     "anomaly",
     "throughput",
     "latency",
+    "growth",
 )
-TABLES = ("first", "regression", "ablations", "full")  # many learners on many streams: by name alone
+TABLES = (  # many learners on many streams: by name alone
+    "first",
+    "regression",
+    "ablations",
+    "experts",
+    "calibration",
+    "history",
+    "backprop",
+    "full",
+)
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from streams.table import Table
 
 OWN = "everlearn"
 WITHOUT = f"{OWN} without "
+INSIDE, BESIDE = f"{OWN} inside", f"{OWN} beside backpropagation"
 FIGURES = ("accuracy", "log_loss", "kappa_temporal", "mae", "rmse", "r2")
 
 
@@ -29,9 +30,9 @@ FIGURES = ("accuracy", "log_loss", "kappa_temporal", "mae", "rmse", "r2")
 class Job:
     """What is measured.
 
-    learner: "everlearn", "everlearn without PART" or a peer's permanent name. rows: the first so many, None for
-    all. history: forecasts may use the labels before; peers get the last three
-    that are known as features.
+    learner: "everlearn", "everlearn without PART", INSIDE (its experts), BESIDE (its layers and the same by
+    backpropagation), or a peer's permanent name. rows: the first so many, None for all. history: forecasts may
+    use the labels before; peers get the last three that are known as features.
     """
 
     stream: str
@@ -94,6 +95,8 @@ def run(job: Job) -> dict[str, Any]:
     processor's seconds inside the learner's calls, which do not grow where others use the machine."""
     table = table_of(job.stream, job.rows)
     rows = len(table) if job.rows is None else min(job.rows, len(table))
+    if job.learner in (INSIDE, BESIDE):
+        return {**asdict(job), **_looked_into(job, table, rows), "versions": versions(job.learner)}
     if job.history and not job.own:
         table = with_last_labels(table, rows)
     found = _own(job, table, rows) if job.own else _peer(job, table, rows)
@@ -108,6 +111,19 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def _own(job: Job, table: Table, rows: int) -> Evaluation:
+    return evaluate(_learner(job, table), table, limit=rows, clock=time.process_time)
+
+
+def _looked_into(job: Job, table: Table, rows: int) -> dict[str, Any]:
+    from benchmarks import backprop, inside
+
+    learner = _learner(job, table)
+    if job.learner == INSIDE:
+        return inside.figures(learner, table, rows)
+    return backprop.figures(learner, table, rows, job.seed)
+
+
+def _learner(job: Job, table: Table) -> Any:
     from engine.demo import KEYS
     from engine.learner import OnlineClassifier, OnlineRegressor, warmup
 
@@ -115,10 +131,10 @@ def _own(job: Job, table: Table, rows: int) -> Evaluation:
     options: dict[str, Any] = {"seed": job.seed, "label_history": job.history}
     if job.stream == "flights":
         options["keys"] = KEYS
-    if job.learner != OWN:
+    if job.learner.startswith(WITHOUT):
         options[job.learner.removeprefix(WITHOUT)] = False
     learner = OnlineRegressor if table.task == "regression" else OnlineClassifier
-    return evaluate(learner(**options), table, limit=rows, clock=time.process_time)
+    return learner(**options)
 
 
 def _peer(job: Job, table: Table, rows: int) -> Evaluation:

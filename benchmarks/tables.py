@@ -21,6 +21,7 @@ class Findings:
     """One benchmark's result: a title, what was done, rows (dicts of equal keys), and what follows from them.
 
     columns: column → digits to show; the first column is the row's name. below: further tables of the page.
+    plot: a picture, as SVG, that stands above the table.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Findings:
     rows: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     below: list[Findings] = field(default_factory=list)
+    plot: str = ""
 
     def add(self, **row: Any) -> None:
         """Add a row and show it at once."""
@@ -39,7 +41,9 @@ class Findings:
 
     def markdown(self) -> str:
         """The tables with their texts, as docs/benchmarks shows them."""
-        parts = [f"# {self.title}", *self._parts()]
+        about, *others = self._parts()
+        picture = [f"![{self.title}]({self.name}.svg)"] if self.plot else []
+        parts = [f"# {self.title}", about, *picture, *others]
         for table in self.below:
             parts += [f"## {table.title}", *table._parts()]
         parts.append(f"Run it: `python -m benchmarks {self.name} --write`. Measured with {machine()}.")
@@ -58,10 +62,12 @@ class Findings:
         return [part for part in (self.about, "\n".join([head, line, *body]), notes) if part]
 
     def write(self, folder: Path = FOLDER) -> Path:
-        """Write <name>.md and <name>.json; the page's path."""
+        """Write <name>.md and <name>.json, and <name>.svg where there is a plot; the page's path."""
         folder.mkdir(parents=True, exist_ok=True)
         page = folder / f"{self.name}.md"
         page.write_text(self.markdown(), encoding="utf-8")
+        if self.plot:
+            page.with_suffix(".svg").write_text(self.plot, encoding="utf-8")
         found = as_json({**self._said(), "machine": machine()})
         page.with_suffix(".json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", "utf-8")
         return page

@@ -8,14 +8,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from engine.added import Expert
     from engine.forecast import Forecast
     from engine.learner import OnlineClassifier, OnlineRegressor
 
 __version__ = "0.1.0"
-__all__ = ["Forecast", "OnlineClassifier", "OnlineRegressor", "__version__"]
+__all__ = ["Expert", "Forecast", "OnlineClassifier", "OnlineRegressor", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "Expert":
+        from engine.added import Expert
+
+        return Expert
     if name == "Forecast":
         from engine.forecast import Forecast
 

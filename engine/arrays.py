@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from engine.added import usable as ready
 from engine.core import Core, Kept
 from engine.encoders.fields import usable
 from engine.kernels import FORECAST, LEARN, OBSERVE
@@ -104,7 +105,11 @@ def forecasts(core: Core, X: NDArray[Any], times: F64) -> F64:
     n = len(X)
     keys = core.chunk_keys(key_values(core, X), n, admit=False)
     ones = np.ones(n)
-    return core.run_chunk(FORECAST, values, times, keys, no_categories(core, n), ones, ones)
+    given = None
+    if core.added:
+        said = [core.added.say(ready(row_dict(row)), core.classes, core.sizes.outputs) for row in X]
+        given = np.array(said).reshape(n, -1)
+    return core.run_chunk(FORECAST, values, times, keys, no_categories(core, n), ones, ones, given=given)
 
 
 def no_categories(core: Core, n: int) -> NDArray[np.int64]:
@@ -137,9 +142,15 @@ def test_then_train(
             keys = core.chunk_keys(key_rows, m, admit=True)
             if known:
                 core.keep(experiences(times[at:end], weights[at:end], ids and ids[at:end], key_rows))
+            given = None
+            if core.added:
+                rows = [row_dict(row) for row in X[at:end]]
+                given = core.added.follow(
+                    rows, targets[at:end], weights[at:end], core.classes, core.sizes.outputs
+                )
             said = core.run_chunk(
                 FORECAST | OBSERVE | LEARN, values, times[at:end], keys, no_categories(core, m), numbers,
-                weights[at:end], ids=None if ids is None else ids[at:end],
+                weights[at:end], ids=None if ids is None else ids[at:end], given=given,
             )  # fmt: skip
         if out.shape[1] < core.sizes.outputs:
             out = np.hstack([out, np.zeros((n, core.sizes.outputs - out.shape[1]))])

@@ -52,6 +52,7 @@ class Chunk:
         self._core, self._check, self.size = core, check, size
         self._sizes: Any = None
         self._kept: list[Kept] = []
+        self._events: list[tuple[Mapping[Any, Any], Any]] = []
         self._fit()
 
     def _fit(self) -> None:
@@ -113,6 +114,8 @@ class Chunk:
         self._weights[at] = w
         core.counts["infinite_values"] += encoded.bad
         self._kept.append((id, time, keys))
+        if core.added:
+            self._events.append((dict(x), target))
         return True
 
     def learn(self) -> list[Said]:
@@ -123,9 +126,14 @@ class Chunk:
         version = int(core.state.tally[1])
         core.keep(self._kept)
         ids, self._kept = [id for id, _, _ in self._kept], []
+        given = None
+        if core.added:
+            events, targets = zip(*self._events, strict=True)
+            given = core.added.follow(events, targets, self._weights[:n], core.classes, core.sizes.outputs)
+            self._events = []
         out = core.run_chunk(
             FORECAST | OBSERVE | LEARN, self._X[:n], self._times[:n], self._keys[:n], self._categories[:n],
-            self._targets[:n], self._weights[:n], ids=ids, rare=self._rare[:n],
+            self._targets[:n], self._weights[:n], ids=ids, rare=self._rare[:n], given=given,
         )  # fmt: skip
         scores = [None] * n if core.surprise is None else core.chunk_scores.tolist()
         if core.regression:

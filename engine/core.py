@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import compiled, forecast, kernels, state
+from engine.added import Added, usable
 from engine.encoders.categories import row_of
 from engine.encoders.fields import Encoded, Fields
 from engine.forecast import Forecast
@@ -38,7 +40,7 @@ class Core:
     Nothing here takes a label's meaning from anywhere but `learn`; `forecast` changes nothing.
     """
 
-    def __init__(self, options: Options, *, regression: bool) -> None:
+    def __init__(self, options: Options, *, regression: bool, experts: Sequence[Any] | None = None) -> None:
         self.options = options
         self.regression = regression
         self.fields = Fields(options.max_features)
@@ -48,6 +50,7 @@ class Core:
         self.overdue = Overdue(len(options.keys) + 1)
         self.counts = {"infinite_values": 0, "hashed_names": 0, "forgotten": 0}
         self.surprise = Surprise(options.seed) if options.anomaly else None
+        self.added = Added(experts, regression=regression)
         self.chunk_scores = np.zeros(0)  # of the events that were learned together last
         self.sizes = Sizes(
             features=0, outputs=1, keys=len(options.keys), categories=0,
@@ -56,7 +59,14 @@ class Core:
             activation=ACTIVATIONS[options.activation], regression=regression, metric=options.metric,
             trees=options.trees, early=options.early,
             key_horizons=len(options.horizons), category_horizons=len(options.category_horizons),
+            added=self.added.names,
         )  # fmt: skip
+        twice = [name for name, n in Counter(self.sizes.expert_names()).items() if n > 1]
+        if twice:
+            raise ValueError(
+                f"experts holds one named {twice[0]!r}, as another expert is; give it a name with "
+                "Expert(model, name=…)"
+            )
         self.horizons = (options.horizons, options.category_horizons)
         self.state = state.make(self.sizes, options.seed, options.memory_budget, self.horizons)
         self._prepare()
@@ -75,22 +85,27 @@ class Core:
         self._nobody = np.full(self.sizes.key_cells, -1, np.int64)
         self._nothing = np.full(self.sizes.categories, -1, np.int64)
         self._single = [np.zeros(1) for _ in range(3)]
+        self._given = np.zeros((1, self.dim.added * self.sizes.outputs))
 
     # -- events ---------------------------------------------------------------------------------------------
 
     def forecast(self, x: Mapping[Hashable, Any], id: Hashable | None, time: float | None) -> Forecast:
         """What is expected for x, kept with all it was made from."""
-        return self.forecast_encoded(self.fields.encode(x), self.key_values(x), id, time)
+        return self.forecast_encoded(self.fields.encode(x), self.key_values(x), id, time, x)
 
     def forecast_encoded(
-        self, encoded: Encoded, keys: tuple[Hashable, ...], id: Hashable | None, time: float | None
-    ) -> Forecast:
+        self, encoded: Encoded, keys: tuple[Hashable, ...], id: Hashable | None, time: float | None,
+        x: Mapping[Hashable, Any],
+    ) -> Forecast:  # fmt: skip
         """The same for an event whose fields stand in slots; `encoded` becomes part of the forecast."""
         record = np.zeros(self.dim.record)
         kept = Forecast(
             id, time, int(self.state.tally[1]), self._labels, record, self.sizes, keys, encoded.categories,
             encoded.unknown, encoded.bad,
         )  # fmt: skip
+        if self.added:
+            kept.event = usable(x)
+            self._given[0] = self.added.say(kept.event, self.classes, self.sizes.outputs)
         self._X[0] = encoded.values
         self._run(
             FORECAST, math.nan if time is None else time, self._key_rows(keys, admit=False),
@@ -181,6 +196,9 @@ class Core:
         self.keep([(kept.id, kept.time, kept.keys)])
         self._run(operations, kept.now, keys, categories, kept.record, number, weight)
         kept.learned = True
+        if self.added:
+            self.added.learn(kept.event, target, weight)
+            kept.event = None
         if self.surprise is not None and kept.surprise is not None:
             self.surprise.learn(kept.surprise, self.label_surprise(kept, target))
 
@@ -231,7 +249,7 @@ class Core:
                 operations |= WARM
         kernel()(
             operations, self._bind(), self._X, times, keys[None, :], categories[None, :], targets, weights,
-            record, self._out,
+            record, self._out, self._given,
         )  # fmt: skip
         if operations & FORECAST:
             self._warm = record
@@ -247,11 +265,12 @@ class Core:
 
     def run_chunk(
         self, operations: int, X: F64, times: F64, keys: I64, categories: I64, targets: F64, weights: F64,
-        *, ids: Sequence[Hashable | None] | None = None, rare: F64 | None = None,
+        *, ids: Sequence[Hashable | None] | None = None, rare: F64 | None = None, given: F64 | None = None,
     ) -> F64:  # fmt: skip
         """The same operations for every row of X in order; (n, outputs) forecasts.
 
-        ids, rare: the events' ids and how rare their categories are, for what is kept of anomalies.
+        ids, rare: the events' ids and how rare their categories are, for what is kept of anomalies. given: what
+        the caller's own experts said, as `Added.follow` says it.
         """
         n = len(X)
         self._warm = None
@@ -259,7 +278,9 @@ class Core:
             self._make_room(n)
         out = np.zeros((n, self.sizes.outputs))
         record = np.zeros(self.dim.record)
-        kernel()(operations, self._bind(), X, times, keys, categories, targets, weights, record, out)
+        if given is None:
+            given = np.zeros((n, 0))
+        kernel()(operations, self._bind(), X, times, keys, categories, targets, weights, record, out, given)
         if self.surprise is not None and operations & LEARN:
             said = of_rows(out, targets, weights, regression=self.regression)
             self.chunk_scores = self.surprise.follow(X, rare, said, ids)
@@ -380,8 +401,11 @@ class Core:
 
     # -- snapshot -------------------------------------------------------------------------------------------
 
-    def to_state(self) -> tuple[state.Arrays, dict[str, Any]]:
-        """A copy of everything that changes: arrays, and JSON-able meta, small whatever was learned."""
+    def to_state(self, *, added: bool = True) -> tuple[state.Arrays, dict[str, Any]]:
+        """A copy of everything that changes: arrays, and JSON-able meta, small whatever was learned.
+
+        Without `added` the caller's own experts are left out.
+        """
         fields, fields_meta = self.fields.state()
         arrays = state.flatten(self.state, trees=self.options.trees, early=self.options.early)
         arrays |= {f"fields.{name}": array for name, array in fields.items()}
@@ -391,7 +415,10 @@ class Core:
         arrays["experience.events"] = pack(list(self.experience.values()))
         if self.surprise is not None:
             arrays |= {f"surprise.{name}": array for name, array in self.surprise.snapshot().items()}
+        if added:
+            arrays |= {f"experts.{name}": array for name, array in self.added.snapshot().items()}
         return arrays, {
+            **({"experts": self.added.meta()} if self.added else {}),
             "regression": self.regression,
             "options": self.options.to_json(),
             "fields": fields_meta,
@@ -403,10 +430,22 @@ class Core:
         }
 
     @classmethod
-    def from_state(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Core:
-        """The core that `to_state` copied, in this release or before."""
+    def from_state(
+        cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any], experts: Sequence[Any] | None = None,
+        models: Sequence[Any] | None = None,
+    ) -> Core:  # fmt: skip
+        """The core that `to_state` copied, in this release or before.
+
+        experts: the caller's own, as they were given; models: the same as they are by now, where the state does
+        not hold them.
+        """
         arrays, meta = learner_of(arrays, meta)
-        core = cls(Options.from_json(meta["options"]), regression=bool(meta["regression"]))
+        core = cls(Options.from_json(meta["options"]), regression=bool(meta["regression"]), experts=experts)
+        core.added.known(meta.get("experts", ()))
+        if models is None:
+            core.added.restore(under(arrays, "experts."))
+        else:
+            core.added.models = list(models)
         core.fields = Fields.from_state(under(arrays, "fields."), meta["fields"])
         core.classes = {from_json(label): i for i, label in enumerate(meta["classes"])}
         core.key_rows = NameTable.restored(arrays["key_rows"])

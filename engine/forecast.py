@@ -26,7 +26,8 @@ class Forecast:
     keys: values of the key fields; categories: (field, value) pairs; unknown: names that had no slot yet.
     infinite: numbers of the event that were infinite, taken as missing. learned: whether its label was.
     surprise: how unlike earlier events this one is by its features, from 0 to 1 as `score_one` says it, at the
-    time of asking; unlike: the same before it was ranked. Both are None without `anomaly=True`.
+    time of asking; unlike: the same before it was ranked. Both are None without `anomaly=True`. event: what the
+    caller's own experts will learn from, None where there are none.
     """
 
     id: Hashable | None
@@ -42,6 +43,7 @@ class Forecast:
     learned: bool = False
     surprise: float | None = None
     unlike: float | None = None
+    event: dict[Hashable, Any] | None = None
 
     def __repr__(self) -> str:
         said = f"value={self.value:g}" if self.sizes.regression else f"proba={self.proba}"
@@ -159,16 +161,24 @@ def pack(forecasts: Sequence[Forecast]) -> dict[str, NDArray[Any]]:
 
     scored = [(f.surprise, f.unlike) for f in forecasts if f.surprise is not None]
     anomalies = {"anomalies": np.array(scored)} if scored else {}  # all have a surprise, or none
-    return anomalies | {
-        "records": np.concatenate([f.record for f in forecasts]) if n else np.zeros(0),
-        "names": packed.pack(list(map(attrgetter("id", "keys", "categories", "unknown"), forecasts))),
-        "times": np.array(list(map(attrgetter("time"), forecasts)), np.float64),  # NaN where there is none
-        "versions": numbers(map(attrgetter("version"), forecasts)),
-        "infinite": numbers(map(attrgetter("infinite"), forecasts)),
-        "labels": numbers(map(len, map(attrgetter("labels"), forecasts))),
-        "sizes": np.array(list(rows), np.int64).reshape(-1, len(GROWN)),
-        "sizes_row": numbers(map(row_of.__getitem__, map(id, sizes))),
-    }
+    held = [f.event for f in forecasts]
+    events = {} if not any(held) else {"events": packed.pack([_packable(event) for event in held])}
+    return (
+        anomalies
+        | events
+        | {
+            "records": np.concatenate([f.record for f in forecasts]) if n else np.zeros(0),
+            "names": packed.pack(list(map(attrgetter("id", "keys", "categories", "unknown"), forecasts))),
+            "times": np.array(
+                list(map(attrgetter("time"), forecasts)), np.float64
+            ),  # NaN where there is none
+            "versions": numbers(map(attrgetter("version"), forecasts)),
+            "infinite": numbers(map(attrgetter("infinite"), forecasts)),
+            "labels": numbers(map(len, map(attrgetter("labels"), forecasts))),
+            "sizes": np.array(list(rows), np.int64).reshape(-1, len(GROWN)),
+            "sizes_row": numbers(map(row_of.__getitem__, map(id, sizes))),
+        }
+    )
 
 
 def unpack(arrays: Mapping[str, NDArray[Any]], base: Sizes, labels: Sequence[Hashable]) -> list[Forecast]:
@@ -177,8 +187,14 @@ def unpack(arrays: Mapping[str, NDArray[Any]], base: Sizes, labels: Sequence[Has
     known = {n: tuple(labels[:n]) for n in set(arrays["labels"].tolist())}
     columns = [arrays[name].tolist() for name in ("times", "versions", "infinite", "labels", "sizes_row")]
     columns += arrays["anomalies"].T.tolist() if "anomalies" in arrays else [[None] * len(columns[0])] * 2
+    columns.append(packed.unpack(arrays["events"]) if "events" in arrays else [None] * len(columns[0]))
     at, out = 0, []
-    for (name, keys, categories, unknown), time, version, infinite, count, row, surprise, unlike in zip(
+    for (
+        name,
+        keys,
+        categories,
+        unknown,
+    ), time, version, infinite, count, row, surprise, unlike, event in zip(
         packed.unpack(arrays["names"]), *columns, strict=True
     ):
         end = at + sizes[row].dim.record
@@ -196,7 +212,17 @@ def unpack(arrays: Mapping[str, NDArray[Any]], base: Sizes, labels: Sequence[Has
                 unknown=unknown,
                 surprise=surprise,
                 unlike=unlike,
+                event=event,
             )
         )
         at = end
     return out
+
+
+def _packable(event: dict[Hashable, Any] | None) -> dict[Hashable, Any] | None:
+    """The event, or None where no file can hold it (an image)."""
+    try:
+        packed.encoded(event)
+    except TypeError:
+        return None
+    return event

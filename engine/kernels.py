@@ -26,6 +26,7 @@ from engine.steps import (
     context_query,
     encode,
     follow,
+    hear,
     linear_learn,
     linear_say,
     near_query,
@@ -181,7 +182,7 @@ def bind(state: Any, scratch: Any, dim: Any, settings: Any) -> Any:
 @entry_point(fastmath=FAST, nogil=True, error_model="numpy")
 def run(
     operations: int, bound: Any, X: F64, times: F64, keys: I64, categories: I64, targets: F64, weights: F64,
-    record: F64, out: F64,
+    record: F64, out: F64, given: F64,
 ) -> None:  # fmt: skip
     """Do FORECAST, OBSERVE and LEARN (those set in `operations`), in this order, for each of n events.
 
@@ -189,7 +190,8 @@ def run(
 
     X: (n, F) float64, NaN for missing; times: (n,); keys: (n, fields) rows of the outcome statistics, −1 for
     unknown; categories likewise; targets, weights: (n,); weight 0 teaches nothing. record: (size,) float64,
-    the kept forecast, read and written; out: (n, C) float64, the forecasts.
+    the kept forecast, read and written; out: (n, C) float64, the forecasts. given: (n, added · C), what the
+    caller's own experts say, NaN for nothing; read by FORECAST.
     """
     state, scratch, dim, settings = bound.state, bound.scratch, bound.dim, bound.settings
     n = times.shape[0]
@@ -202,6 +204,7 @@ def run(
     encoded = record[dim.at_input + dim.recall + dim.history : dim.at_input + dim.inputs]
     at_context = dim.at_slot + 1 + 2 * dim.neighbours
     linear_at = 7
+    added_at = dim.experts - dim.added - (2 if dim.history > 0 else 0)
     for row in range(n):
         if forecasting:
             record[STAMP] = tally[4]
@@ -247,7 +250,7 @@ def run(
                 ask_early(
                     state.early, scratch.tree_x, dim, record, state.prior[0], scratch.soft, scratch.rank
                 )
-                say(logp, regression, dim.experts - (3 if dim.history > 0 else 1), scratch.rank)
+                say(logp, regression, added_at - 1, scratch.rank)
             simple_experts(state.prior[0], state.transition, tally[2], dim, record, scratch.soft, logp)
         if forecasting or (learning and operations & WARM == 0):
             for i in range(dim.inputs):
@@ -269,6 +272,9 @@ def run(
             say(logp, regression, linear_at, scratch.linear_p)
             for m in range(4):
                 say(logp, regression, linear_at + 1 + m, scratch.newton_p[m])
+            for a in range(dim.added):
+                hear(given[row], a, dim, record, scratch.soft)
+                say(logp, regression, added_at + a, scratch.soft)
             if regression:
                 p[0] = mixing.mix_values(state.mixer, logp, dim.experts, each)
             else:

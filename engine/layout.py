@@ -42,6 +42,7 @@ class Dim(NamedTuple):
     metric: int
     trees: int
     early: int
+    added: int
     keys: int
     categories: int
     plain: int
@@ -63,7 +64,7 @@ class Sizes:
     """The sizes of a learner at one moment.
 
     features, outputs (classes, or 1), keys (key fields) and categories (categorical fields) grow; the rest is
-    set by its options.
+    set by its options. added: names of the caller's own experts.
     """
 
     features: int
@@ -84,6 +85,7 @@ class Sizes:
     early: bool
     key_horizons: int
     category_horizons: int
+    added: tuple[str, ...] = ()
 
     @cached_property
     def rate_columns(self) -> int:
@@ -174,6 +176,7 @@ class Sizes:
             names += ["trees", "trees, leaves"]
         if self.early:
             names += ["early tree"]
+        names += self.added
         if self.history:
             names += ["last label", "transitions"]
         return names
@@ -199,7 +202,8 @@ class Sizes:
             recall=self.recall_inputs, history=self.history_inputs, inputs=self.inputs,
             neighbours=self.neighbours, experts=self.experts, depth=self.depth, width=self.width,
             activation=self.activation, regression=int(self.regression), metric=int(self.metric),
-            trees=int(self.trees), early=int(self.early), keys=self.key_cells, categories=self.categories,
+            trees=int(self.trees), early=int(self.early), added=len(self.added),
+            keys=self.key_cells, categories=self.categories,
             plain=self.plain, plain_rates=self.plain_rates, plain_stride=self.plain_stride,
             random=self.plain + RANDOM_UNITS,
             at_raw=offsets[0], at_rate=offsets[1], at_input=offsets[2], at_slot=offsets[3],

@@ -37,13 +37,14 @@ class _Face:
 
     _regression: bool
     _core: Core
+    experts: Sequence[Any] | None
 
     def _start(self, core: Core | None = None) -> None:
         options: dict[str, Any] = {name: getattr(self, name, 2) for name in Options.__dataclass_fields__}
         options["keys"] = () if options["keys"] is None else key_fields(options["keys"])
         for name in ("horizons", "category_horizons"):
             options[name] = numbers_of(name, options[name])
-        self._core = core or Core(Options(**options), regression=self._regression)
+        self._core = core or Core(Options(**options), regression=self._regression, experts=self.experts)
         self._lock = threading.RLock()
         self._last: tuple[Any, Any, Any, Any, Forecast] | None = None
         self._shared = False
@@ -65,7 +66,7 @@ class _Face:
     def _ask(self, x: Features, id: Hashable | None, time: float | None) -> Forecast:
         core = self._core
         encoded = core.fields.encode(x)
-        kept = core.forecast_encoded(encoded, core.key_values(x), id, time)
+        kept = core.forecast_encoded(encoded, core.key_values(x), id, time, x)
         events, _, _, _, stamp, *_ = core.state.tally.tolist()
         self._last = None if encoded.fleeting else (dict(x), time, stamp, events, kept)
         self._shared = False
@@ -197,7 +198,20 @@ class _Face:
                 "classes": len(core.classes),
                 "experiences": int(core.state.near.place[1]),
                 **core.counts,
+                **({"expert_faults": sum(core.added.faults.values())} if core.added else {}),
             }
+
+    def expert_faults(self) -> dict[str, tuple[int, str]]:
+        """Expert of the caller's own → how often its forecasts or learning failed, and why the last time."""
+        with self._lock:
+            added = self._core.added
+            return {name: (added.faults[name], added.last[name]) for name in added.names}
+
+    def memory_bytes(self) -> int:
+        """Bytes of all that was learned and is kept; of the caller's own experts what River says."""
+        with self._lock:
+            held = self._core.to_state(added=False)[0]
+            return sum(array.nbytes for array in held.values()) + self._core.added.memory_bytes()
 
     def networks(self) -> dict[str, dict[str, torch.Tensor]]:
         """The layers' parameters as torch tensors over the live storage: {"fast": {"W", "b", "V", "c"}, …}.
@@ -213,25 +227,36 @@ class _Face:
     # -- keeping --------------------------------------------------------------------------------------------
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """A copy of everything that changes: arrays by name, and JSON-able meta."""
+        """A copy of everything that changes: arrays by name, and JSON-able meta.
+
+        ValueError where one of `experts` has no way to be saved.
+        """
         with self._lock:
             tensors, meta = self._core.to_state()
             return tensors, {"learner": type(self).__name__, **meta}
 
     @classmethod
-    def from_state(cls, tensors: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Self:
-        """The learner that `state` copied; it continues to the bit."""
+    def from_state(
+        cls, tensors: Mapping[str, NDArray[Any]], meta: Mapping[str, Any],
+        experts: Sequence[Any] | None = None,
+    ) -> Self:  # fmt: skip
+        """The learner that `state` copied; it continues to the bit. experts: as the constructor's, if any."""
         if meta.get("learner") != cls.__name__:
             raise ValueError(
                 f"the state is of a {meta.get('learner')!r}; expected {cls.__name__!r}: "
                 "load it with the class that wrote it"
             )
         model = cls.__new__(cls)
-        core = Core.from_state(tensors, meta)
+        core = Core.from_state(tensors, meta, experts)
         for name in Options.__dataclass_fields__:
             setattr(model, name, core.options.shown(name))
+        model.experts = experts
         model._start(core)
         return model
+
+    def again(self, tensors: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Self:
+        """The learner that `state` copied, with the experts that were given to this one."""
+        return type(self).from_state(tensors, meta, self.experts)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the learner to one file (safetensors with JSON), atomically; never pickle."""
@@ -241,8 +266,11 @@ class _Face:
         checkpoint.write(path, tensors, {"model": meta})
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote; CheckpointError says what is wrong with a file that cannot be used."""
+    def load(cls, path: str | os.PathLike[str], experts: Sequence[Any] | None = None) -> Self:
+        """Read what `save` wrote; CheckpointError says what is wrong with a file that cannot be used.
+
+        experts: as the constructor was given them, where it was; their `from_bytes` read what `to_bytes` wrote.
+        """
         from engine import checkpoint
 
         tensors, meta = checkpoint.read(path)
@@ -252,7 +280,7 @@ class _Face:
                 f"{cls.__name__}.save; a loop's snapshot is read by `everlearn run`"
             )
         try:
-            return cls.from_state(tensors, meta["model"])
+            return cls.from_state(tensors, meta["model"], experts)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise checkpoint.CheckpointError(f"{os.fspath(path)}: {error}") from error
 
@@ -266,11 +294,14 @@ class _Face:
         return unpack(packed, self._core.sizes, tuple(self._core.classes))
 
     def __getstate__(self) -> dict[str, Any]:
-        tensors, meta = self.state()
-        return {"tensors": tensors, "meta": meta}
+        with self._lock:
+            tensors, meta = self._core.to_state(added=False)
+            own = {"experts": self.experts, "models": self._core.added.models} if self._core.added else {}
+            return {"tensors": tensors, "meta": {"learner": type(self).__name__, **meta}, **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        core = Core.from_state(state["tensors"], state["meta"])
+        self.experts = state.get("experts")
+        core = Core.from_state(state["tensors"], state["meta"], self.experts, state.get("models", ()))
         for name in Options.__dataclass_fields__:
             setattr(self, name, core.options.shown(name))
         self._start(core)
@@ -313,6 +344,9 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
     events where no times are given).  category_horizons: the same for categories, in events, at least 500.
     max_features, max_classes: bounds; further feature names share slots, a further class is an error.
     memory_budget: bytes for stored experience.  seed: of everything random.
+    experts: models of River's (or `Expert`s, with a name and ways to save them); copies of them are asked and
+    taught with every event beside the other experts, and weighed as these are. One that fails is left out of
+    that forecast and counted (`expert_faults`).
 
     >>> from engine import OnlineClassifier
     >>> model = OnlineClassifier(seed=0)
@@ -347,6 +381,7 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
         max_features: int = 4_096,
         max_classes: int = 1_024,
         memory_budget: int = 256 << 20,
+        experts: Sequence[Any] | None = None,
         seed: int = 0,
     ) -> None:
         self.layers = layers
@@ -369,6 +404,7 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
         self.max_features = max_features
         self.max_classes = max_classes
         self.memory_budget = memory_budget
+        self.experts = experts
         self.seed = seed
         self._start()
 
@@ -513,6 +549,7 @@ class OnlineRegressor(_Face, base.Regressor):  # type: ignore[misc]
         category_horizons: Sequence[float] = (1_000.0, 10_000.0),
         max_features: int = 4_096,
         memory_budget: int = 256 << 20,
+        experts: Sequence[Any] | None = None,
         seed: int = 0,
     ) -> None:
         self.layers = layers
@@ -534,6 +571,7 @@ class OnlineRegressor(_Face, base.Regressor):  # type: ignore[misc]
         self.category_horizons = category_horizons
         self.max_features = max_features
         self.memory_budget = memory_budget
+        self.experts = experts
         self.seed = seed
         self._start()
 

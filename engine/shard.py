@@ -408,7 +408,8 @@ class Shard:
 
     def restore(self, arrays: Mapping[str, np.ndarray[Any, Any]], meta: Mapping[str, Any]) -> None:
         """Go back to what `state` returned; the learner is made anew from it."""
-        self.model = type(self.model).from_state(under(arrays, "learner/"), meta["learner"])  # type: ignore[attr-defined]
+        again = getattr(self.model, "again", None) or type(self.model).from_state  # type: ignore[attr-defined]
+        self.model = again(under(arrays, "learner/"), meta["learner"])
         self._prepare()
         waiting = self.model.unpack(under(arrays, "pending/"), meta["pending"])
         self.pending.restore(under(arrays, "join/"), meta["join"], waiting)

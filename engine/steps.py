@@ -20,6 +20,7 @@ from memory import metric, neighbours, rates, tree_kernels
 
 CLIP = 4.0
 SHORT, LONG = 2.0, 24.0
+FAR = 10.0  # deviations from the mean target, beyond which no model of the caller's own is heard
 PRIOR_DECAY, SLOW_PRIOR_DECAY = 500.0, 5_000.0
 TRANSITION_DECAY = 0.995
 FAST = {"reassoc", "contract", "nsz"}
@@ -141,6 +142,19 @@ def say(logp: F64, regression: bool, row: int, values: F64) -> None:
         return
     for c in range(said.shape[0]):
         said[c] = math.log(max(values[c], mixing.FLOOR))
+
+
+@part
+def hear(given: F64, expert: int, dim: Any, record: F64, p: F64) -> None:
+    """What a model of the caller's own said, (C,); where it said nothing (NaN), what has no gradient."""
+    at = expert * dim.outputs
+    silent = math.isnan(given[at])
+    if dim.regression == 1:
+        z = 0.0 if silent else (given[at] - record[CENTRE]) / record[SPREAD]
+        p[0] = min(max(z, -FAR), FAR)
+        return
+    for c in range(dim.outputs):
+        p[c] = 1.0 / dim.outputs if silent else given[at + c]
 
 
 @part

@@ -508,6 +508,7 @@ BAD_OPTIONS: dict[str, list[Any]] = {
     "horizons": [(), (0.0,), (-1.0,), 5, None, ("x",), "1h", (math.nan,), (math.inf,)],
     "category_horizons": [(499.0,), (), 1000, None, ("1000",)],
     "keys": ["carrier", b"carrier", {"a"}, 7, ({},), ("a", [{}])],
+    "experts": ["HATClassifier", b"", 7, {"a": 1}],
 }
 
 

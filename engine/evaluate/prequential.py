@@ -121,11 +121,7 @@ def evaluate(
 
 
 def _held(model: Any) -> int | None:
-    if hasattr(model, "memory_bytes"):
-        return int(model.memory_bytes())
-    if hasattr(model, "test_then_train") and hasattr(model, "state"):
-        return sum(int(part.nbytes) for part in model.state()[0].values())
-    return None
+    return int(model.memory_bytes()) if hasattr(model, "memory_bytes") else None
 
 
 def _blocks(
