@@ -58,7 +58,9 @@ class Core:
             key_horizons=len(options.horizons), category_horizons=len(options.category_horizons),
         )  # fmt: skip
         self.horizons = (options.horizons, options.category_horizons)
-        self.state = state.make(self.sizes, options.seed, options.memory_budget, self.horizons)
+        self.state = state.make(
+            self.sizes, options.seed, options.memory_budget, self.horizons, sleeps=options.sleep
+        )
         self._prepare()
 
     def _prepare(self) -> None:

@@ -14,7 +14,7 @@ from numba import njit, types
 from numba.experimental import structref
 from numpy.typing import NDArray
 
-from engine import mixing
+from engine import sleep
 from engine.compiled import entry_point
 from engine.layout import CENTRE, MOVES, OBSERVED, SPREAD, STAMP, TIME, VALUE
 from engine.steps import (
@@ -89,7 +89,7 @@ class State(NamedTuple):
     tally: (6,) int64 — events observed, labels learned, last label, the one before (−1: none), a stamp
         that moves whenever another recall could find others, and how often stored events changed their slots.
     forest: sliding-window trees.  plain, random: second-order experts; random_weight, random_offset: the ReLU
-        features of the latter.
+        features of the latter.  mixer, rival: the mixture, and one that hears other experts (`engine.sleep`).
     prior: (2, C) float64 class counts decayed over 500 and 5,000 labels; regression: (1, 3)
         count, mean and squared deviations of the target.
     transition: (C, C) float64 decayed counts of label after label (1 × 1 without label history).
@@ -107,6 +107,8 @@ class State(NamedTuple):
     random_offset: F32
     forest: Any
     mixer: Any
+    rival: Any
+    sleep: Any
     key_rates: Any
     category_rates: Any
     prior: F64
@@ -146,6 +148,9 @@ class Scratch(NamedTuple):
     logp: F64
     each: F64
     p: F64
+    voices: F64
+    rival_each: F64
+    rival_p: F64
 
 
 class Settings(NamedTuple):
@@ -194,7 +199,9 @@ def events(
     encoded = record[dim.at_input + dim.recall + dim.history : dim.at_input + dim.inputs]
     at_context = dim.at_slot + 1 + 2 * dim.neighbours
     linear_at = 7
+    voices, sleeping = scratch.voices, state.sleep
     for row in range(n):
+        voiced = sleep.voiced(sleeping)
         if forecasting:
             record[STAMP] = tally[4]
             record[MOVES] = tally[5]
@@ -239,15 +246,16 @@ def events(
         if forecasting or (learning and operations & WARM == 0):
             for i in range(dim.inputs):
                 scratch.x[i] = np.float32(record[dim.at_input + i])
-            if settings.fast_rate > 0.0:
+            if settings.fast_rate > 0.0 and voiced & sleep.FAST_LAYERS != 0:
                 sweep(state.fast, dim, scratch.x, scratch.fast_hidden, scratch.fast_slope, scratch.fast_above,
                       scratch.fast_p)  # fmt: skip
-            if settings.slow_rate > 0.0:
+            if settings.slow_rate > 0.0 and voiced & sleep.SLOW_LAYERS != 0:
                 sweep(state.slow, dim, scratch.x, scratch.slow_hidden, scratch.slow_slope, scratch.slow_above,
                       scratch.slow_p)  # fmt: skip
-            linear_say(state.linear, dim, encoded, scratch.linear_p)
+            if voiced & sleep.LINEAR != 0:
+                linear_say(state.linear, dim, encoded, scratch.linear_p)
             newton_say(
-                state.plain, state.random, state.random_weight, state.random_offset, dim, encoded, query,
+                state.plain, state.random, state.random_weight, state.random_offset, dim, voiced, encoded, query,
                 scratch.wide, scratch.newton_p,
             )  # fmt: skip
         if forecasting:
@@ -256,10 +264,11 @@ def events(
             say(logp, regression, linear_at, scratch.linear_p)
             for m in range(4):
                 say(logp, regression, linear_at + 1 + m, scratch.newton_p[m])
-            if regression:
-                p[0] = mixing.mix_values(state.mixer, logp, dim.experts, each)
-            else:
-                mixing.mix(state.mixer, logp, dim.experts, dim.outputs, each, p)
+            for k in range(sleep.MEMBERS.shape[0]):
+                if voiced & sleep.MEMBERS[k] == 0:
+                    sleep.hush(logp, sleep.FIRST + k)
+            heard = sleep.hear(sleeping, 0, dim, logp, record, voices)
+            sleep.mix(state.mixer, dim, voices, heard, each, p)
             for c in range(dim.outputs):
                 out[row, c] = p[c] * record[SPREAD] + record[CENTRE]
                 record[VALUE] = out[row, 0]  # rounded once, here, for arrays and single events alike
@@ -286,23 +295,34 @@ def events(
             inner = target
             if regression:
                 inner = (target - record[CENTRE]) / record[SPREAD]
-                if record[CENTRE] != 0.0 or record[SPREAD] != 1.0:  # the target's scale was known by then
-                    mixing.weigh_values(state.mixer, logp, dim.experts, each, inner, weight)
+            if (
+                not regression or record[CENTRE] != 0.0 or record[SPREAD] != 1.0
+            ):  # the target's scale is known
+                heard = sleep.hear(sleeping, 0, dim, logp, record, voices)
+                loss = sleep.loss_before(sleeping, state.mixer, dim, record, fresh, voices, heard,
+                                         scratch.rival_each, scratch.rival_p, inner)  # fmt: skip
+                sleep.weigh(state.mixer, dim, voices, heard, each, inner, weight)
+                sleep.follow(
+                    sleeping, state.mixer, state.rival, dim, logp, record, voices, scratch.rival_each,
+                    scratch.rival_p, inner, weight, tally[1], loss,
+                )  # fmt: skip
+            if regression:
                 centre, spread = centre_and_spread(state.prior[0])
                 inner = (target - centre) / spread
-            else:
-                mixing.weigh(state.mixer, logp, dim.experts, dim.outputs, each, int(target), weight)
             step = float(tally[1] + 1)
-            if settings.fast_rate > 0.0:
+            if settings.fast_rate > 0.0 and voiced & sleep.FAST_LAYERS != 0:
                 teach(state.fast, dim, settings.fast_rate, step, inner, weight, scratch.x, scratch.x_scaled,
                       scratch.fast_hidden, scratch.fast_slope, scratch.fast_above, scratch.fast_p,
                       scratch.delta, scratch.sway, scratch.scaled)  # fmt: skip
-            if settings.slow_rate > 0.0:
+            if settings.slow_rate > 0.0 and voiced & sleep.SLOW_LAYERS != 0:
                 teach(state.slow, dim, settings.slow_rate, step, inner, weight, scratch.x, scratch.x_scaled,
                       scratch.slow_hidden, scratch.slow_slope, scratch.slow_above, scratch.slow_p,
                       scratch.delta, scratch.sway, scratch.scaled)  # fmt: skip
-            linear_learn(state.linear, dim, encoded, scratch.linear_p, inner, settings.linear_rate, weight)
-            newton_learn(state.plain, state.random, dim, scratch.wide, scratch.newton_p, inner, weight,
+            if voiced & sleep.LINEAR != 0:
+                linear_learn(
+                    state.linear, dim, encoded, scratch.linear_p, inner, settings.linear_rate, weight
+                )
+            newton_learn(state.plain, state.random, dim, voiced, scratch.wide, scratch.newton_p, inner, weight,
                          scratch.u)  # fmt: skip
             if dim.trees == 1:
                 teach_trees(state.forest, scratch.forest, scratch.tree_x, dim, record, target)

@@ -28,6 +28,7 @@ class Options:
     recall: bool
     metric: bool
     trees: bool
+    sleep: bool
     label_history: bool
     anomaly: bool
     keys: tuple[KeyField, ...]
@@ -50,7 +51,7 @@ class Options:
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
                 raise ValueError(f"{name} is {value!r}; expected a finite step size of at least 0")
-        for name in ("context", "recall", "metric", "trees", "label_history", "anomaly"):
+        for name in ("context", "recall", "metric", "trees", "sleep", "label_history", "anomaly"):
             value = getattr(self, name)
             if not isinstance(value, bool):
                 raise ValueError(f"{name} is {value!r}; expected True or False")
@@ -81,7 +82,7 @@ class Options:
     def from_json(cls, data: dict[str, Any]) -> Options:
         """The options that `to_json` described."""
         return cls(
-            **{"trees": False, "anomaly": False}  # a learner of before had neither
+            **{"trees": False, "sleep": False, "anomaly": False}  # a learner of before had none of them
             | data
             | {
                 "keys": tuple(from_json(key) for key in data["keys"]),

@@ -502,6 +502,7 @@ BAD_OPTIONS: dict[str, list[Any]] = {
     "recall": [0, None],
     "metric": [None, "euclid"],
     "trees": [None, 6],
+    "sleep": [None, 1],
     "anomaly": [None, 1],
     "label_history": [1, None],
     "horizons": [(), (0.0,), (-1.0,), 5, None, ("x",), "1h", (math.nan,), (math.inf,)],

@@ -223,6 +223,7 @@ class LearnerSection(Section):
     recall: bool = Field(default=True, description="layers also read what the memories say")
     metric: bool = Field(default=True, description="the memories' distances are learned")
     trees: bool = Field(default=True, description="sliding-window trees are among the experts")
+    sleep: bool = Field(default=True, description="experts that earn nothing fall asleep and cost no time")
     label_history: bool = Field(
         default=False, description="forecasts may use the labels that came just before"
     )
