@@ -14,7 +14,7 @@ from streams.table import Table
 
 FIRST = 10_000
 SEEDS = (0, 1, 2)
-PARTS = ("context", "recall", "metric", "trees")
+PARTS = ("context", "recall", "metric", "trees", "sleep")
 COLUMNS = {
     "learner": 0,
     "rows": 0,
@@ -98,7 +98,7 @@ def _ablations(found: Findings, table: Table) -> None:
             f"(± {100 * half:.2f}, 95 % interval over {len(SEEDS)} paired seeds)"
         )
     none = dict.fromkeys(PARTS, False)
-    _add(found, "everlearn without all four", _engine(table, rows, **none), None)
+    _add(found, "everlearn without all five", _engine(table, rows, **none), None)
 
 
 def _accuracy(run: Evaluation) -> float:

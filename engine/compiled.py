@@ -27,6 +27,7 @@ SOURCES = (
     "engine/network.py",
     "engine/newton.py",
     "engine/rules/local.py",
+    "engine/sleep.py",
     "engine/steps.py",
     "engine/surprise.py",
     "memory/early.py",

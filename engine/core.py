@@ -68,7 +68,9 @@ class Core:
                 "Expert(model, name=…)"
             )
         self.horizons = (options.horizons, options.category_horizons)
-        self.state = state.make(self.sizes, options.seed, options.memory_budget, self.horizons)
+        self.state = state.make(
+            self.sizes, options.seed, options.memory_budget, self.horizons, sleeps=options.sleep
+        )
         self._prepare()
 
     def _prepare(self) -> None:

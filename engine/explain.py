@@ -10,17 +10,19 @@ import numpy as np
 from engine.core import Core
 from engine.forecast import Forecast
 from engine.layout import MOVES
+from engine.sleep import by_expert
 from memory import metric, rates
 
 
 def expert_weights(core: Core) -> dict[str, float]:
-    """Expert → mixing weight averaged over the mixers by their belief."""
-    weight = core.state.mixer.belief @ core.state.mixer.weight
+    """Expert → mixing weight averaged over the mixers by their belief; 0 for an expert that sleeps."""
+    mixer = core.state.mixer
+    weight = mixer.belief @ by_expert(core.state.sleep, mixer.weight)
     return dict(zip(core.sizes.expert_names(), weight.tolist(), strict=True))
 
 
 def explain(core: Core, forecast: Forecast) -> dict[str, Any]:
-    """forecast, experts (weight and forecast each), recalled experiences, outcome statistics per key.
+    """forecast, experts (weight and forecast each), those asleep, recalled experiences, statistics per key.
 
     recalled_lost: how many of the experiences recalled for the forecast can no longer be named: others have
     taken their place, or stored events have changed places since (after `forget`, or for want of room).
@@ -36,6 +38,7 @@ def explain(core: Core, forecast: Forecast) -> dict[str, Any]:
         "forecast": forecast.value if core.regression else forecast.proba,
         "version": forecast.version,
         "experts": [{"name": name, "weight": weights[name], "forecast": said[name]} for name in said],
+        "asleep": [name for name in weights if name not in said],
         "recalled": known,
         "recalled_lost": lost,
         "keys": key_statistics(core, forecast),

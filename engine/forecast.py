@@ -93,17 +93,19 @@ class Forecast:
         return out
 
     def expert_forecasts(self) -> dict[str, NDArray[np.float64]]:
-        """Expert → (classes,) probabilities, or → (1,) standardised value for regression."""
+        """Expert → (classes,) probabilities, or → (1,) standardised value for regression; of those awake."""
         dim = self.sizes.dim
         table = self.record[dim.at_logp : dim.at_each].reshape(dim.experts, dim.outputs)
+        awake = ~np.isnan(table[:, 0])
+        names = [name for name, spoke in zip(self.sizes.expert_names(), awake, strict=True) if spoke]
         if self.sizes.regression:
-            return dict(zip(self.sizes.expert_names(), table.copy(), strict=True))
-        p = np.exp(table[:, : max(len(self.labels), 1)])
-        return dict(zip(self.sizes.expert_names(), p / p.sum(axis=1, keepdims=True), strict=True))
+            return dict(zip(names, table[awake], strict=True))
+        p = np.exp(table[awake, : max(len(self.labels), 1)])
+        return dict(zip(names, p / p.sum(axis=1, keepdims=True), strict=True))
 
     @property
     def experts(self) -> dict[str, dict[Hashable, float]]:
-        """Expert → label → probability."""
+        """Expert → label → probability; of those awake."""
         return {
             name: dict(zip(self.labels, p.tolist(), strict=False))
             for name, p in self.expert_forecasts().items()

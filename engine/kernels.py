@@ -10,11 +10,11 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import types
+from numba import njit, types
 from numba.experimental import structref
 from numpy.typing import NDArray
 
-from engine import mixing
+from engine import sleep
 from engine.compiled import entry_point
 from engine.layout import CENTRE, MOVES, OBSERVED, SPREAD, STAMP, TIME, VALUE
 from engine.steps import (
@@ -48,6 +48,10 @@ from memory import rates, tree_kernels
 
 FORECAST, OBSERVE, LEARN, WARM = 1, 2, 4, 8
 FAST = {"reassoc", "contract", "nsz"}
+
+# Arrays taken from a state count no references, here and in all that is called from here and allocates nothing:
+# the callers hold them, and counting took half of the time.
+uncounted = njit(fastmath=FAST, nogil=True, error_model="numpy", forceinline=True, _nrt=False)
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -88,7 +92,8 @@ class State(NamedTuple):
     tally: (6,) int64 — events observed, labels learned, last label, the one before (−1: none), a stamp
         that moves whenever another recall could find others, and how often stored events changed their slots.
     forest: sliding-window trees.  early: one tree on the first events.  plain, random: second-order experts;
-        random_weight, random_offset: the ReLU features of the latter.
+        random_weight, random_offset: the ReLU features of the latter.  mixer, rival: the mixture, and one that
+        hears other experts (`engine.sleep`).
     prior: (2, C) float64 class counts decayed over 500 and 5,000 labels; regression: (1, 3)
         count, mean and squared deviations of the target.
     transition: (C, C) float64 decayed counts of label after label (1 × 1 without label history).
@@ -107,6 +112,8 @@ class State(NamedTuple):
     forest: Any
     early: Any
     mixer: Any
+    rival: Any
+    sleep: Any
     key_rates: Any
     category_rates: Any
     prior: F64
@@ -147,6 +154,9 @@ class Scratch(NamedTuple):
     logp: F64
     each: F64
     p: F64
+    voices: F64
+    rival_each: F64
+    rival_p: F64
 
 
 class Settings(NamedTuple):
@@ -179,21 +189,12 @@ def bind(state: Any, scratch: Any, dim: Any, settings: Any) -> Any:
     return Bound(state, scratch, dim, settings)
 
 
-@entry_point(fastmath=FAST, nogil=True, error_model="numpy")
-def run(
-    operations: int, bound: Any, X: F64, times: F64, keys: I64, categories: I64, targets: F64, weights: F64,
-    record: F64, out: F64, given: F64,
+@uncounted
+def events(
+    operations: int, state: Any, scratch: Any, dim: Any, settings: Any, X: F64, times: F64, keys: I64,
+    categories: I64, targets: F64, weights: F64, record: F64, out: F64, given: F64,
 ) -> None:  # fmt: skip
-    """Do FORECAST, OBSERVE and LEARN (those set in `operations`), in this order, for each of n events.
-
-    WARM says that the layers stand in scratch as they spoke in this record's forecast.
-
-    X: (n, F) float64, NaN for missing; times: (n,); keys: (n, fields) rows of the outcome statistics, −1 for
-    unknown; categories likewise; targets, weights: (n,); weight 0 teaches nothing. record: (size,) float64,
-    the kept forecast, read and written; out: (n, C) float64, the forecasts. given: (n, added · C), what the
-    caller's own experts say, NaN for nothing; read by FORECAST.
-    """
-    state, scratch, dim, settings = bound.state, bound.scratch, bound.dim, bound.settings
+    """What `run` does, with what is bound."""
     n = times.shape[0]
     regression = dim.regression == 1
     forecasting = operations & FORECAST != 0
@@ -205,7 +206,9 @@ def run(
     at_context = dim.at_slot + 1 + 2 * dim.neighbours
     linear_at = 7
     added_at = dim.experts - dim.added - (2 if dim.history > 0 else 0)
+    voices, sleeping = scratch.voices, state.sleep
     for row in range(n):
+        voiced = sleep.voiced(sleeping)
         if forecasting:
             record[STAMP] = tally[4]
             record[MOVES] = tally[5]
@@ -255,15 +258,16 @@ def run(
         if forecasting or (learning and operations & WARM == 0):
             for i in range(dim.inputs):
                 scratch.x[i] = np.float32(record[dim.at_input + i])
-            if settings.fast_rate > 0.0:
+            if settings.fast_rate > 0.0 and voiced & sleep.FAST_LAYERS != 0:
                 sweep(state.fast, dim, scratch.x, scratch.fast_hidden, scratch.fast_slope, scratch.fast_above,
                       scratch.fast_p)  # fmt: skip
-            if settings.slow_rate > 0.0:
+            if settings.slow_rate > 0.0 and voiced & sleep.SLOW_LAYERS != 0:
                 sweep(state.slow, dim, scratch.x, scratch.slow_hidden, scratch.slow_slope, scratch.slow_above,
                       scratch.slow_p)  # fmt: skip
-            linear_say(state.linear, dim, encoded, scratch.linear_p)
+            if voiced & sleep.LINEAR != 0:
+                linear_say(state.linear, dim, encoded, scratch.linear_p)
             newton_say(
-                state.plain, state.random, state.random_weight, state.random_offset, dim, encoded, query,
+                state.plain, state.random, state.random_weight, state.random_offset, dim, voiced, encoded, query,
                 scratch.wide, scratch.newton_p,
             )  # fmt: skip
         if forecasting:
@@ -275,10 +279,11 @@ def run(
             for a in range(dim.added):
                 hear(given[row], a, dim, record, scratch.soft)
                 say(logp, regression, added_at + a, scratch.soft)
-            if regression:
-                p[0] = mixing.mix_values(state.mixer, logp, dim.experts, each)
-            else:
-                mixing.mix(state.mixer, logp, dim.experts, dim.outputs, each, p)
+            for k in range(sleep.MEMBERS.shape[0]):
+                if voiced & sleep.MEMBERS[k] == 0:
+                    sleep.hush(logp, sleep.FIRST + k)
+            heard = sleep.hear(sleeping, 0, dim, logp, record, voices)
+            sleep.mix(state.mixer, dim, voices, heard, each, p)
             for c in range(dim.outputs):
                 out[row, c] = p[c] * record[SPREAD] + record[CENTRE]
                 record[VALUE] = out[row, 0]  # rounded once, here, for arrays and single events alike
@@ -305,23 +310,34 @@ def run(
             inner = target
             if regression:
                 inner = (target - record[CENTRE]) / record[SPREAD]
-                if record[CENTRE] != 0.0 or record[SPREAD] != 1.0:  # the target's scale was known by then
-                    mixing.weigh_values(state.mixer, logp, dim.experts, each, inner, weight)
+            if (
+                not regression or record[CENTRE] != 0.0 or record[SPREAD] != 1.0
+            ):  # the target's scale is known
+                heard = sleep.hear(sleeping, 0, dim, logp, record, voices)
+                loss = sleep.loss_before(sleeping, state.mixer, dim, record, fresh, voices, heard,
+                                         scratch.rival_each, scratch.rival_p, inner)  # fmt: skip
+                sleep.weigh(state.mixer, dim, voices, heard, each, inner, weight)
+                sleep.follow(
+                    sleeping, state.mixer, state.rival, dim, logp, record, voices, scratch.rival_each,
+                    scratch.rival_p, inner, weight, tally[1], loss,
+                )  # fmt: skip
+            if regression:
                 centre, spread = centre_and_spread(state.prior[0])
                 inner = (target - centre) / spread
-            else:
-                mixing.weigh(state.mixer, logp, dim.experts, dim.outputs, each, int(target), weight)
             step = float(tally[1] + 1)
-            if settings.fast_rate > 0.0:
+            if settings.fast_rate > 0.0 and voiced & sleep.FAST_LAYERS != 0:
                 teach(state.fast, dim, settings.fast_rate, step, inner, weight, scratch.x, scratch.x_scaled,
                       scratch.fast_hidden, scratch.fast_slope, scratch.fast_above, scratch.fast_p,
                       scratch.delta, scratch.sway, scratch.scaled)  # fmt: skip
-            if settings.slow_rate > 0.0:
+            if settings.slow_rate > 0.0 and voiced & sleep.SLOW_LAYERS != 0:
                 teach(state.slow, dim, settings.slow_rate, step, inner, weight, scratch.x, scratch.x_scaled,
                       scratch.slow_hidden, scratch.slow_slope, scratch.slow_above, scratch.slow_p,
                       scratch.delta, scratch.sway, scratch.scaled)  # fmt: skip
-            linear_learn(state.linear, dim, encoded, scratch.linear_p, inner, settings.linear_rate, weight)
-            newton_learn(state.plain, state.random, dim, scratch.wide, scratch.newton_p, inner, weight,
+            if voiced & sleep.LINEAR != 0:
+                linear_learn(
+                    state.linear, dim, encoded, scratch.linear_p, inner, settings.linear_rate, weight
+                )
+            newton_learn(state.plain, state.random, dim, voiced, scratch.wide, scratch.newton_p, inner, weight,
                          scratch.u)  # fmt: skip
             if dim.trees == 1:
                 teach_trees(state.forest, scratch.forest, scratch.tree_x, dim, record, target)
@@ -347,6 +363,26 @@ def run(
             follow(state.prior, state.transition, tally, dim, target, weight)
             tally[1] += 1
             tally[4] += 1
+
+
+@entry_point(fastmath=FAST, nogil=True, error_model="numpy")
+def run(
+    operations: int, bound: Any, X: F64, times: F64, keys: I64, categories: I64, targets: F64, weights: F64,
+    record: F64, out: F64, given: F64,
+) -> None:  # fmt: skip
+    """Do FORECAST, OBSERVE and LEARN (those set in `operations`), in this order, for each of n events.
+
+    WARM says that the layers stand in scratch as they spoke in this record's forecast.
+
+    X: (n, F) float64, NaN for missing; times: (n,); keys: (n, fields) rows of the outcome statistics, −1 for
+    unknown; categories likewise; targets, weights: (n,); weight 0 teaches nothing. record: (size,) float64,
+    the kept forecast, read and written; out: (n, C) float64, the forecasts. given: (n, added · C), what the
+    caller's own experts say, NaN for nothing; read by FORECAST.
+    """
+    events(
+        operations, bound.state, bound.scratch, bound.dim, bound.settings, X, times, keys, categories, targets,
+        weights, record, out, given,
+    )  # fmt: skip
 
 
 @entry_point(fastmath=FAST, nogil=True, error_model="numpy")

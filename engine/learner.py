@@ -23,6 +23,7 @@ from engine.explain import expert_weights, explain
 from engine.forecast import Forecast, pack, unpack
 from engine.names import plain, storable
 from engine.options import HOUR, Options, key_fields, numbers_of
+from engine.sleep import asleep
 from engine.state_before import forecasts_of
 
 if TYPE_CHECKING:
@@ -183,9 +184,14 @@ class _Face:
     # -- what is inside -------------------------------------------------------------------------------------
 
     def expert_weights(self) -> dict[str, float]:
-        """Expert → its mixing weight, averaged over the mixers by their belief."""
+        """Expert → its mixing weight, averaged over the mixers by their belief; 0 while it sleeps."""
         with self._lock:
             return expert_weights(self._core)
+
+    def asleep(self) -> tuple[str, ...]:
+        """The experts that earned nothing lately and sleep: they neither forecast nor learn (`sleep=True`)."""
+        with self._lock:
+            return asleep(self._core.state.sleep)
 
     def counters(self) -> dict[str, int]:
         """Events observed, labels learned, features, classes, stored experiences, and survived bad values."""
@@ -338,6 +344,7 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
     context: layers also read each feature against its averages over 2 and 24 events.
     recall: layers also read what memories and trees say.  metric: the memories' distances are learned.
     trees: sliding-window trees are among the experts.  early: one greedy tree on the first 200 events is.
+    sleep: experts that earn nothing on a stream fall asleep there and cost no time; they are tried again later.
     label_history: forecasts may use the labels that came just before.
     anomaly: earlier events are kept to tell how unlike them a new one is (`score_one`).
     keys: fields, or tuples of fields, whose outcomes are counted, over `horizons` of event time (seconds;
@@ -373,6 +380,7 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
         metric: bool = True,
         trees: bool = True,
         early: bool = True,
+        sleep: bool = True,
         label_history: bool = False,
         anomaly: bool = False,
         keys: Sequence[Hashable] | None = None,
@@ -396,6 +404,7 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
         self.metric = metric
         self.trees = trees
         self.early = early
+        self.sleep = sleep
         self.label_history = label_history
         self.anomaly = anomaly
         self.keys = keys
@@ -542,6 +551,7 @@ class OnlineRegressor(_Face, base.Regressor):  # type: ignore[misc]
         metric: bool = True,
         trees: bool = True,
         early: bool = True,
+        sleep: bool = True,
         label_history: bool = False,
         anomaly: bool = False,
         keys: Sequence[Hashable] | None = None,
@@ -564,6 +574,7 @@ class OnlineRegressor(_Face, base.Regressor):  # type: ignore[misc]
         self.metric = metric
         self.trees = trees
         self.early = early
+        self.sleep = sleep
         self.label_history = label_history
         self.anomaly = anomaly
         self.keys = keys

@@ -112,7 +112,7 @@ def mix(mixer: Any, logp: F64, experts: int, classes: int, each: F64, out: F64) 
         out[c] /= total
 
 
-@njit(fastmath=FAST, nogil=True, error_model="numpy")
+@njit(fastmath=FAST, nogil=True, error_model="numpy", _nrt=True)  # it allocates
 def newton_step(
     mixer: Any, m: int, logp: F64, experts: int, classes: int, q: F64, label: int, weight: float
 ) -> None:

@@ -29,6 +29,7 @@ class Options:
     metric: bool
     trees: bool
     early: bool
+    sleep: bool
     label_history: bool
     anomaly: bool
     keys: tuple[KeyField, ...]
@@ -51,7 +52,7 @@ class Options:
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
                 raise ValueError(f"{name} is {value!r}; expected a finite step size of at least 0")
-        for name in ("context", "recall", "metric", "trees", "early", "label_history", "anomaly"):
+        for name in ("context", "recall", "metric", "trees", "early", "sleep", "label_history", "anomaly"):
             value = getattr(self, name)
             if not isinstance(value, bool):
                 raise ValueError(f"{name} is {value!r}; expected True or False")
@@ -88,7 +89,7 @@ class Options:
                 f"{', '.join(cls.__dataclass_fields__)}: a later release wrote it, load it with that one"
             )
         return cls(
-            **{"trees": False, "early": False, "anomaly": False}  # a learner of before had none of them
+            **dict.fromkeys(("trees", "early", "sleep", "anomaly"), False)  # a learner of before had none
             | data
             | {
                 "keys": tuple(from_json(key) for key in data["keys"]),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import mixing, network, newton
+from engine import mixing, network, newton, sleep
 from engine.encoders.categories import MAX_ROWS
 from engine.kernels import Encoder, Linear, Scratch, State, refill
 from engine.layout import RANDOM_UNITS, TREES, Sizes
@@ -30,9 +30,12 @@ GROUPS: dict[str, type[Any]] = {
     "forest": forest.Forest,
     "early": early.Early,
     "mixer": mixing.Mixer,
+    "rival": mixing.Mixer,
+    "sleep": sleep.Sleep,
     "key_rates": rates.Rates,
     "category_rates": rates.Rates,
 }
+LATER = ("forest", "early", "rival", "sleep")  # a learner of before may have none
 PLAIN = ("random_weight", "random_offset", "prior", "transition", "tally", "now")
 
 
@@ -106,9 +109,10 @@ def windows(sizes: Sizes, budget: int) -> tuple[int, int]:
 
 
 def make(
-    sizes: Sizes, seed: int, budget: int, horizons: tuple[tuple[float, ...], tuple[float, ...]]
-) -> State:
-    """An empty learner of these sizes."""
+    sizes: Sizes, seed: int, budget: int, horizons: tuple[tuple[float, ...], tuple[float, ...]], *,
+    sleeps: bool = True,
+) -> State:  # fmt: skip
+    """An empty learner of these sizes; `sleeps`: experts that earn nothing fall asleep."""
     z = np.zeros
     near, context = windows(sizes, budget)
     shape = network.Shape(depth=sizes.depth, width=sizes.width, inputs=sizes.inputs, outputs=sizes.outputs)
@@ -130,6 +134,8 @@ def make(
         else forest.allocate(TREES, sizes.features + sizes.rates, c, tree_window(sizes, budget), seed),
         early=early.allocate(sizes.features + sizes.rates, c) if sizes.early else no_early(),
         mixer=mixing.allocate(sizes.experts, sizes.mixers),
+        rival=mixing.allocate(sizes.experts, sizes.mixers),
+        sleep=sleep.allocate(sizes.experts, on=sleeps),
         key_rates=rates.allocate(1, np.array(horizons[0]), targets(sizes)),
         category_rates=rates.allocate(1, np.array(horizons[1]), targets(sizes)),
         prior=z((1, 3) if sizes.regression else (2, c)),
@@ -161,6 +167,7 @@ def scratch(sizes: Sizes) -> Scratch:
         delta=f(H), sway=f(H), scaled=f(H), linear_p=z(C), prior=z(C),
         wide=z(sizes.plain + RANDOM_UNITS), u=z(sizes.plain + RANDOM_UNITS), newton_p=z((4, C)),
         logp=z((sizes.experts, C)), each=z((sizes.mixers, C)), p=z(C),
+        voices=z((sizes.experts, C)), rival_each=z((sizes.mixers, C)), rival_p=z(C),
     )  # fmt: skip
 
 
@@ -272,6 +279,8 @@ def grow(state: State, old: Sizes, new: Sizes, seed: int, budget: int,
         if new.early
         else state.early,
         mixer=state.mixer,
+        rival=state.rival,
+        sleep=state.sleep,
         key_rates=reclassed(state.key_rates),
         category_rates=reclassed(state.category_rates),
         prior=state.prior if new.regression else spread(state.prior, outputs, 1),
@@ -376,8 +385,12 @@ def unflatten(arrays: Mapping[str, NDArray[Any]]) -> State:
     groups = {
         group: kind(**{field: owned(f"{group}.{field}") for field in kind._fields})
         for group, kind in GROUPS.items()
-        if group not in ("forest", "early") or f"{group}.x" in arrays  # a learner of before had no trees
+        if f"{group}.{kind._fields[0]}" in arrays or group not in LATER
     }
     groups["forest"] = forest.padded(groups["forest"]) if "forest" in groups else no_trees()
     groups.setdefault("early", no_early())
+    if "sleep" not in groups:
+        mixers, experts = groups["mixer"].weight.shape
+        groups["rival"] = mixing.allocate(experts, mixers)
+        groups["sleep"] = sleep.allocate(experts, on=False)
     return State(**groups, **{name: owned(name) for name in PLAIN})

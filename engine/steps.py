@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from engine import mixing, newton
+from engine import mixing, newton, sleep
 from engine.layout import CENTRE, SPREAD
 from engine.rules.local import SQUARE_DECAY, forward_layer, scale_input, update_layer
 from memory import early as early_tree
@@ -319,8 +319,9 @@ def linear_learn(
 
 @part
 def newton_say(
-    plain: Any, random: Any, weight: F32, offset: F32, dim: Any, encoded: F64, query: F32, wide: F64, p: F64
-) -> None:
+    plain: Any, random: Any, weight: F32, offset: F32, dim: Any, voiced: int, encoded: F64, query: F32,
+    wide: F64, p: F64,
+) -> None:  # fmt: skip
     """The four second-order experts forecast; their inputs stay in `wide` for `newton_learn`."""
     wide[0] = 1.0
     for r in range(dim.plain_rates):
@@ -335,23 +336,31 @@ def newton_say(
             wide[1 + dim.plain_rates + f * stride + part] = encoded[at + part]
         for part in range(read):
             query[dim.rates + f * read + part] = np.float32(encoded[at + part])
-    newton.relu_features(weight, offset, query, dim.rates + read * dim.features, wide[dim.plain : dim.random])
     regression = dim.regression == 1
-    for m in range(2):
-        newton.say(plain, m, wide, dim.plain, dim.outputs, regression, p[m])
-        newton.say(random, m, wide, dim.random, dim.outputs, regression, p[2 + m])
+    if voiced & sleep.PLAIN != 0:
+        for m in range(2):
+            newton.say(plain, m, wide, dim.plain, dim.outputs, regression, p[m])
+    if voiced & sleep.RANDOM != 0:
+        inputs = dim.rates + read * dim.features
+        newton.relu_features(weight, offset, query, inputs, wide[dim.plain : dim.random])
+        for m in range(2):
+            newton.say(random, m, wide, dim.random, dim.outputs, regression, p[2 + m])
 
 
 @part
 def newton_learn(
-    plain: Any, random: Any, dim: Any, wide: F64, p: F64, target: float, weight: float, u: F64
+    plain: Any, random: Any, dim: Any, voiced: int, wide: F64, p: F64, target: float, weight: float, u: F64
 ) -> None:
     """The four second-order experts take their steps."""
     regression = dim.regression == 1
     for m in range(2):
         prior = newton.PRIORS[m]
-        newton.learn(plain, m, prior, wide, dim.plain, dim.outputs, regression, p[m], target, weight, u)
-        newton.learn(random, m, prior, wide, dim.random, dim.outputs, regression, p[2 + m], target, weight, u)
+        if voiced & sleep.PLAIN != 0:
+            newton.learn(plain, m, prior, wide, dim.plain, dim.outputs, regression, p[m], target, weight, u)
+        if voiced & sleep.RANDOM != 0:
+            newton.learn(
+                random, m, prior, wide, dim.random, dim.outputs, regression, p[2 + m], target, weight, u
+            )
 
 
 @part

@@ -55,6 +55,7 @@ class Room(NamedTuple):
     sorted: I64
     value: F32
     left: F64
+    total: F64
     stack: I64
 
 
@@ -79,7 +80,7 @@ def room(outputs: int) -> Room:
     n = EVENTS
     return Room(
         order=np.zeros(n, np.int64), sorted=np.zeros(n, np.int64), value=np.zeros(n, np.float32),
-        left=np.zeros(outputs), stack=np.zeros((n, 3), np.int64),
+        left=np.zeros(outputs), total=np.zeros(outputs), stack=np.zeros((n, 3), np.int64),
     )  # fmt: skip
 
 
@@ -138,7 +139,9 @@ def best_split(
     """Feature and threshold of the best split of the events order[first:last]; (−1, 0) where none is better."""
     n = last - first
     found, cut, best = -1, np.float32(0.0), 0.0
-    total = np.zeros(outputs)
+    total = space.total
+    for c in range(outputs):
+        total[c] = 0.0
     for i in range(first, last):
         if regression:
             total[0] += early.y[space.order[i]] - early.centre[0]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from engine import OnlineClassifier, mixing, newton, state, steps
+from engine import OnlineClassifier, mixing, newton, sleep, state, steps
 from engine.encoders import fields
 from engine.rules import local
 from memory import metric, neighbours, overdue, rates, surprise
@@ -168,6 +168,12 @@ def test_the_constants_of_the_mathematics_are_those_of_the_code() -> None:
         f"exp(−|f_k − t|/s), then w ← (1 − {mixing.VALUE_SHARE:g}) w + {mixing.VALUE_SHARE:g}/K",
         f"q_m(y)^{mixing.TEMPER:g}",
         f"(1 − {mixing.SHARE:g}) v_m + {mixing.SHARE:g}/{mixing.MIXERS}",
+        f"from label {sleep.START} on",
+        f"every {sleep.CHECK} labels: if d + {sleep.SURE:g} s < {sleep.WORTH:g} Σ l",
+        f"after {sleep.LONGEST:,} labels the sign",
+        f"After {sleep.PATIENCE:,} labels, doubled up to {sleep.MOST_PATIENCE:,} with",
+        f"last {sleep.RECENT:g} labels is above {sleep.ALARM:g} times that of the last {sleep.EARLIER:,.0f}",
+        f"for {sleep.PROBATION:,} labels that do not count",
         f"{surprise.EVENTS} earlier events stand in {surprise.GROUPS} groups of {surprise.MEMBERS}",
         f"one event in {surprise.STORED} being stored",
         f"D(x, x_j) + {surprise.NEAREST:g})",

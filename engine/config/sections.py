@@ -226,6 +226,7 @@ class LearnerSection(Section):
     early: bool = Field(
         default=True, description="one greedy tree on the first 200 events is among the experts"
     )
+    sleep: bool = Field(default=True, description="experts that earn nothing fall asleep and cost no time")
     label_history: bool = Field(
         default=False, description="forecasts may use the labels that came just before"
     )
