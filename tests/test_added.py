@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from river import linear_model, naive_bayes, preprocessing, tree
+from river import checks, linear_model, naive_bayes, preprocessing, tree
 
 from engine import Expert, OnlineClassifier, OnlineRegressor
 from engine.checkpoint import CheckpointError
@@ -405,6 +405,10 @@ def test_what_is_no_model_is_refused(given: Any) -> None:
 def test_experts_are_a_tuple_or_list(given: Any) -> None:
     with pytest.raises(ValueError, match="expected a tuple of models"):
         small(experts=given)
+
+
+def test_rivers_checks_pass_with_a_model_of_rivers_inside() -> None:
+    checks.check_estimator(small(experts=(naive_bayes.GaussianNB(),)))
 
 
 def test_a_model_takes_memory() -> None:
