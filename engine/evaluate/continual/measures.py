@@ -90,8 +90,8 @@ def forward_transfer(R: F64, order: Sequence[int], chance: float) -> float | Non
 def anytime_accuracy(events: Sequence[int], accuracy: Sequence[float]) -> float:
     """The area under accuracy over events, each point standing for the events since the one before.
 
-    Σ_k a_k (n_k − n_{k−1}) / n_last (Koh et al. 2022, "Online continual learning on class incremental blurry task
-    configuration with anytime inference").
+    Σ_k a_k (n_k − n_{k−1}) / n_last (Koh et al. 2022, "Online continual learning on class incremental blurry
+    task configuration with anytime inference").
 
     >>> anytime_accuracy([10, 20, 40], [0.4, 0.6, 0.8])
     0.65

@@ -1,237 +1,178 @@
-"""Streams of tasks made from any labelled data: which rows come in which order, changed how, and tested by what.
-
-Class-incremental and domain-incremental: van de Ven and Tolias, "Three scenarios for continual learning" (2019).
-Permuted: Goodfellow et al. (2013). Blurry: Bang et al., "Rainbow Memory" (2021).
-"""
+"""Scenarios: streams of tasks made from any data set, with held-out events for each task."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from engine.encoders.fields import order
-
-I64 = NDArray[np.int64]
-Change = Callable[[NDArray[Any]], NDArray[Any]]
-Relabel = Callable[[Hashable], Hashable]
-NAMES = ("class-incremental", "domain-incremental", "permuted", "recurring", "blurry")
-BLUR = 0.1
-ROUNDS = 3
+from engine.evaluate.continual.drawing import Asked, Maker, check
+from engine.evaluate.continual.tasks import Examples, Ints, Part, Scenario, ScenarioError
 
 
-class ScenarioError(ValueError):
-    """Data that a scenario cannot be made of."""
+def make(name: str, examples: Examples, asked: Asked, seed: int = 0) -> Scenario:
+    """The scenario of this name over the examples, drawn by the seed.
 
+    - class-incremental: every task has classes of its own, `classes_per_task` of them (2), by their order.
+    - domain-incremental: the same labels throughout. Tasks are the values of `domain`, as they appear; without
+      it groups of classes, whose labels are their places in the group (van de Ven and Tolias 2019).
+    - permuted: in every task the columns stand in another order, in the first one as they are (Goodfellow et
+      al. 2013); `tasks` of them (5), each with all events.
+    - recurring: concepts in turn, each `visits` times (4): the values of `domain`, or without it `tasks` (2)
+      ways to call the classes: in concept k each goes by the label k places further on, around.
+    - blurry: class-incremental, but a share `blur` (0.1) of each class's events is spread evenly over the other
+      tasks (Bang et al. 2021, "Rainbow memory").
 
-def _same(X: NDArray[Any]) -> NDArray[Any]:
-    return X
-
-
-def _as_it_is(y: Hashable) -> Hashable:
-    return y
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """Rows to learn from, in order, rows to be tested on, and how both are changed.
-
-    train, test: (n,) int64 row numbers. change: rows of X → rows of X. relabel: label → label. test may be empty.
+    Events are shuffled within a task, but for tasks made of `domain`, where they keep their order. Of each
+    label of a task a share `test_share` (0.2) is held out, drawn by the seed, where the set has no test set of
+    its own. `events_per_task` keeps the first so many of each task.
+    Raises ScenarioError where the data does not fit.
     """
-
-    name: str
-    train: I64
-    test: I64
-    change: Change = _same
-    relabel: Relabel = _as_it_is
+    if name not in SCENARIOS:
+        raise ScenarioError(f"the scenario is {name!r}; expected one of {', '.join(SCENARIOS)}")
+    check(name, examples, asked)
+    return SCENARIOS[name](Maker(examples, asked, np.random.default_rng((seed, 0))))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scenario:
-    """Tasks in the order in which they come. concept: for each task, which concept it is of (recurring)."""
-
-    name: str
-    tasks: tuple[Task, ...]
-    concepts: tuple[int, ...] = ()
+def _named(group: Sequence[Hashable]) -> str:
+    return ", ".join(map(str, group)) if len(group) <= 4 else f"{group[0]} … {group[-1]}"
 
 
-def held_out(labels: Sequence[Hashable], share: float, random: np.random.Generator) -> tuple[I64, I64]:
-    """Rows for training and rows for tests, a share of every class; at least one of a class that has two."""
-    if not 0.0 < share < 1.0:
-        raise ScenarioError(f"test share is {share!r}; expected a number between 0 and 1, such as 0.2")
-    train, test = [], []
-    for rows in rows_of(labels).values():
-        mixed = random.permutation(rows)
-        n = min(max(1, round(share * len(mixed))), len(mixed) - 1)
-        test.append(mixed[:n])
-        train.append(mixed[n:])
-    return np.sort(np.concatenate(train)), np.sort(np.concatenate(test))
+def _by_class(maker: Maker) -> Scenario:
+    groups = maker.groups()
+    parts, tests = [], []
+    for task, group in enumerate(groups):
+        wanted = maker.of_classes(group)
+        parts.append(maker.part(maker.mixed(maker.rows(wanted, test=False)), task))
+        tests.append(maker.part(maker.rows(wanted, test=True), task))
+    return _scenario("class-incremental", maker, [_named(group) for group in groups], parts, tests)
 
 
-def rows_of(labels: Sequence[Hashable]) -> dict[Hashable, I64]:
-    """Class → its rows, classes in their natural order."""
-    found: dict[Hashable, list[int]] = {}
-    for row, label in enumerate(labels):
-        found.setdefault(label, []).append(row)
-    return {label: np.array(found[label], np.int64) for label in sorted(found, key=order)}
-
-
-def make(
-    name: str, X: NDArray[Any] | None, labels: Sequence[Hashable], train: I64, test: I64, *, tasks: int | None,
-    seed: int,
-) -> Scenario:  # fmt: skip
-    """The scenario of this name over given rows; `X` is None where features are not numbers alone.
-
-    tasks: how many; None for 5, or one per two classes where classes come one after the other. Raises
-    ScenarioError where the data does not allow it.
-    """
-    random = np.random.default_rng([seed, 77])
-    if name not in NAMES:
-        raise ScenarioError(f"scenario is {name!r}; expected one of {', '.join(NAMES)}")
-    if tasks is not None and tasks < 2:
-        raise ScenarioError(f"tasks is {tasks}; expected at least 2")
-    if name in ("class-incremental", "blurry"):
-        return _by_class(name, labels, train, test, tasks, random)
-    if name == "recurring":
-        return _recurring(labels, train, tasks or 2, random)
-    if X is None:
+def _by_domain(maker: Maker) -> Scenario:
+    parts, tests = [], []
+    if maker.domains:
+        maker.check_domains()
+        for task, domain in enumerate(maker.domains):
+            wanted = maker.of_domain(domain)
+            rows = maker.rows(wanted, test=False)[: maker.asked.events_per_task]
+            parts.append(maker.part(rows, task))
+            tests.append(maker.part(maker.rows(wanted, test=True), task))
+        return _scenario("domain-incremental", maker, list(map(str, maker.domains)), parts, tests)
+    groups = maker.groups()
+    if len({len(group) for group in groups}) > 1 or len(groups[0]) < 2:
         raise ScenarioError(
-            f"{name} changes numbers, and there are columns of text; leave them out with --ignore, or choose "
-            "class-incremental, recurring or blurry"
+            f"{len(maker.classes)} classes make tasks of {', '.join(str(len(group)) for group in groups)}; "
+            "domain-incremental expects tasks with equal numbers of classes, at least two: choose "
+            "--classes-per-task, "
+            "or name the column that tells tasks apart with --domain"
         )
-    return _by_change(name, X, train, test, tasks or 5, random)
+    for task, group in enumerate(groups):
+        place = {label: k for k, label in enumerate(group)}
+        wanted = maker.of_classes(group)
+        parts.append(maker.part(maker.mixed(maker.rows(wanted, test=False)), task, place.__getitem__))
+        tests.append(maker.part(maker.rows(wanted, test=True), task, place.__getitem__))
+    return _scenario("domain-incremental", maker, [_named(group) for group in groups], parts, tests)
 
 
-def shuffled(scenario: Scenario, seed: int) -> Scenario:
-    """The same events in random order, as one task, with the same tests: an upper line. ScenarioError if recurring."""
-    if scenario.concepts:
-        raise ScenarioError("recurring concepts contradict each other: there is no shuffled stream to compare with")
-    return Scenario(name=f"{scenario.name}, shuffled", tasks=_mixed(scenario, seed))
-
-
-def _mixed(scenario: Scenario, seed: int) -> tuple[Task, ...]:
-    """Pieces of all tasks in turn, so short that no piece is a task of its own: 50 rows and their change."""
-    random = np.random.default_rng([seed, 78])
-    nothing = np.zeros(0, np.int64)
-    plain = all(task.change is _same for task in scenario.tasks)
-    if plain:
-        rows = random.permutation(np.concatenate([task.train for task in scenario.tasks]))
-        return (Task(name="all, shuffled", train=rows, test=nothing),)
-    pieces = [
-        Task(name=task.name, train=piece, test=nothing, change=task.change)
-        for task in scenario.tasks
-        for piece in np.array_split(random.permutation(task.train), max(1, len(task.train) // 50))
-    ]
-    return tuple(pieces[i] for i in random.permutation(len(pieces)))
-
-
-def _by_class(
-    name: str, labels: Sequence[Hashable], train: I64, test: I64, tasks: int | None, random: np.random.Generator
-) -> Scenario:
-    classes = list(rows_of(labels))
-    n = tasks or max(2, len(classes) // 2)
-    if len(classes) < n:
+def _permuted(maker: Maker) -> Scenario:
+    X = maker.examples.X
+    if isinstance(X, list):
+        text = next((name for row in X for name, value in row.items() if isinstance(value, str)), "")
         raise ScenarioError(
-            f"the target has {len(classes)} classes, {name} with {n} tasks needs at least {n}; use fewer --tasks, or "
-            "domain-incremental, permuted or recurring"
+            f"{maker.examples.name} has text in the column {text!r}; permuted expects numbers alone: "
+            "leave such columns "
+            "out with --ignore, or use another scenario"
         )
-    groups = [list(part) for part in np.array_split(np.arange(len(classes)), n)]
-    column = {label: i for i, label in enumerate(classes)}
-    numbers = np.array([column[label] for label in labels])
-    made = []
-    trains = [random.permutation(train[np.isin(numbers[train], group)]) for group in groups]
-    if name == "blurry":
-        trains = _blurred(trains, random)
-    for group, rows in zip(groups, trains, strict=True):
-        shown = ", ".join(str(classes[i]) for i in group)
-        made.append(Task(name=shown, train=rows, test=test[np.isin(numbers[test], group)]))
-    return Scenario(name=name, tasks=tuple(made))
-
-
-def _blurred(trains: list[I64], random: np.random.Generator) -> list[I64]:
-    """A tenth of each task's rows is spread evenly over the other tasks."""
-    n = len(trains)
-    out: list[list[I64]] = [[] for _ in trains]
-    for at, rows in enumerate(trains):
-        away = round(BLUR * len(rows))
-        out[at].append(rows[away:])
-        for other, piece in zip(
-            [k for k in range(n) if k != at], np.array_split(rows[:away], n - 1), strict=True
-        ):
-            out[other].append(piece)
-    return [random.permutation(np.concatenate(pieces)) for pieces in out]
-
-
-def _by_change(
-    name: str, X: NDArray[Any], train: I64, test: I64, tasks: int, random: np.random.Generator
-) -> Scenario:
-    """Every task has rows of its own, seen through a change of its own; the first task's rows are as they are."""
-    parts = np.array_split(random.permutation(train), tasks)
-    tests = np.array_split(random.permutation(test), tasks)
     width = int(np.prod(X.shape[1:]))
-    if name == "permuted" and width < 2:
-        raise ScenarioError(f"X has {width} feature; permuted needs at least 2 to exchange")
-    made = []
-    spread = _spread(X) if name == "domain-incremental" and X.ndim == 2 else None
-    for k, (rows, tested) in enumerate(zip(parts, tests, strict=True)):
-        change: Change = _same
-        if k and name == "permuted":
-            change = _permutation(random.permutation(width))
-        elif k and spread is not None:
-            change = _affine(random.choice([-1.0, 1.0], width) * random.uniform(0.5, 2.0, width),
-                             random.normal(size=width) * spread)  # fmt: skip
-        elif k:
-            change = _turned(180.0 * k / tasks)
-        made.append(Task(name=f"{name.split('-')[0]} {k}", train=rows, test=tested, change=change))
-    return Scenario(name=name, tasks=tuple(made))
-
-
-def _spread(X: NDArray[Any]) -> NDArray[np.float64]:
-    """Each feature's standard deviation; 1 where it never changes."""
-    spread = np.nanstd(np.asarray(X, np.float64), axis=0)
-    return np.where(spread > 0.0, spread, 1.0)
-
-
-def _permutation(places: I64) -> Change:
-    return lambda X: X.reshape(len(X), -1)[:, places].reshape(X.shape)
-
-
-def _affine(scale: NDArray[np.float64], shift: NDArray[np.float64]) -> Change:
-    return lambda X: X * scale + shift
-
-
-def _turned(degrees: float) -> Change:
-    """Images turned about their middle; what comes in from outside is 0."""
-    from scipy.ndimage import rotate
-
-    return lambda X: rotate(X, degrees, axes=(1, 2), reshape=False, order=1, mode="constant")
-
-
-def _recurring(labels: Sequence[Hashable], train: I64, concepts: int, random: np.random.Generator) -> Scenario:
-    """Concepts in turn, three rounds: in concept k the c-th class is called by the name of the (c + k)-th."""
-    classes = list(rows_of(labels))
-    if len(classes) < concepts:
+    if width < 3:
         raise ScenarioError(
-            f"the target has {len(classes)} classes, recurring with {concepts} concepts exchanges as many; use --tasks "
-            f"{max(len(classes), 2)} or fewer" if len(classes) > 1 else
-            "the target has 1 class; recurring concepts exchange classes: at least 2 are needed"
-        )  # fmt: skip
-    place = {label: i for i, label in enumerate(classes)}
+            f"{maker.examples.name} has {width} columns; permuted expects at least 3, for others have no "
+            "orders to draw"
+        )
+    tasks = maker.asked.tasks or 5
+    drawn = [np.arange(width), *(maker.random.permutation(width) for _ in range(tasks - 1))]
+    everything = np.ones(len(X), dtype=np.bool_)
+    train, test = maker.rows(everything, test=False), maker.rows(everything, test=True)
+    parts = [maker.part(maker.mixed(train), task) for task in range(tasks)]
+    tests = [maker.part(test, task) for task in range(tasks)]
+    names = ["as it is", *(f"order {task}" for task in range(1, tasks))]
+    return _scenario("permuted", maker, names, parts, tests, permutations=np.array(drawn))
 
-    def called(k: int) -> Relabel:
-        return lambda y: classes[(place[y] + k) % len(classes)]
 
-    pieces = np.array_split(random.permutation(train), concepts * ROUNDS)
-    nothing = np.zeros(0, np.int64)
-    order_of = tuple(i % concepts for i in range(len(pieces)))
-    return Scenario(
-        name="recurring",
-        tasks=tuple(
-            Task(name=f"concept {k}", train=piece, test=nothing, relabel=called(k))
-            for k, piece in zip(order_of, pieces, strict=True)
-        ),
-        concepts=order_of,
+def _recurring(maker: Maker) -> Scenario:
+    visits = maker.asked.visits
+    if maker.domains:
+        maker.check_domains()
+        blocks, tests = [], []
+        for task, domain in enumerate(maker.domains):
+            wanted = maker.of_domain(domain)
+            rows = maker.rows(wanted, test=False)[: maker.asked.events_per_task]
+            blocks.append([maker.part(block, task) for block in np.array_split(rows, visits)])
+            tests.append(maker.part(maker.rows(wanted, test=True), task))
+        parts = [blocks[task][visit] for visit in range(visits) for task in range(len(blocks))]
+        return _scenario("recurring", maker, list(map(str, maker.domains)), parts, tests)
+    tasks, classes = maker.asked.tasks or 2, maker.classes
+    if tasks > len(classes):
+        raise ScenarioError(
+            f"--tasks is {tasks}, but {len(classes)} classes can be exchanged in {len(classes)} ways "
+            "only; expected at "
+            "most as many concepts, or a column of them with --domain"
+        )
+
+    def called(task: int) -> Callable[[Hashable], Hashable]:
+        return {label: classes[(k + task) % len(classes)] for k, label in enumerate(classes)}.__getitem__
+
+    everything = np.ones(len(maker.labels), dtype=np.bool_)
+    train, test = (
+        maker.random.permutation(maker.rows(everything, test=False)),
+        maker.rows(everything, test=True),
     )
+    if maker.asked.events_per_task is not None:
+        train = train[: tasks * maker.asked.events_per_task]
+    pieces = np.array_split(train, tasks * visits)
+    parts = [maker.part(rows, k % tasks, called(k % tasks)) for k, rows in enumerate(pieces)]
+    tests = [maker.part(test, task, called(task)) for task in range(tasks)]
+    names = [f"labels moved by {task}" if task else "as it is" for task in range(tasks)]
+    return _scenario("recurring", maker, names, parts, tests, contradicts=True)
+
+
+def _blurry(maker: Maker) -> Scenario:
+    groups = maker.groups()
+    pools: list[list[Ints]] = [[] for _ in groups]
+    tests = []
+    for task, group in enumerate(groups):
+        wanted = maker.of_classes(group)
+        rows = maker.random.permutation(maker.rows(wanted, test=False))
+        away = round(maker.asked.blur * len(rows))
+        pools[task].append(rows[away:])
+        others = [other for other in range(len(groups)) if other != task]
+        for other, few in zip(others, np.array_split(rows[:away], len(others)), strict=True):
+            pools[other].append(few)
+        tests.append(maker.part(maker.rows(wanted, test=True), task))
+    parts = [maker.part(maker.mixed(np.concatenate(pool)), task) for task, pool in enumerate(pools)]
+    return _scenario("blurry", maker, [_named(group) for group in groups], parts, tests)
+
+
+def _scenario(
+    name: str,
+    maker: Maker,
+    tasks: Sequence[str],
+    parts: Sequence[Part],
+    tests: Sequence[Part],
+    *,
+    permutations: Ints | None = None,
+    contradicts: bool = False,
+) -> Scenario:
+    order = tuple(int(part.tasks[0]) for part in parts)
+    return Scenario(
+        name, maker.examples, tuple(tasks), tuple(parts), order, tuple(tests), permutations, contradicts
+    )
+
+
+SCENARIOS: dict[str, Callable[[Maker], Scenario]] = {
+    "class-incremental": _by_class,
+    "domain-incremental": _by_domain,
+    "permuted": _permuted,
+    "recurring": _recurring,
+    "blurry": _blurry,
+}
