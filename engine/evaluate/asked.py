@@ -1,4 +1,4 @@
-"""The options that `evaluate` and `compare` share."""
+"""Options of `evaluate` and `compare`, and those of a scenario."""
 
 from __future__ import annotations
 
@@ -35,4 +35,36 @@ Limit = Annotated[int | None, typer.Option(min=1, help="Only the first rows.")]
 Delay = Annotated[int, typer.Option(min=0, metavar="N", help="Learn each label N events later.")]
 LabelHistory = Annotated[
     bool, typer.Option("--label-history", help="Let forecasts read the labels just before.")
+]
+
+# -- a scenario ----------------------------------------------------------------------------------------------
+
+Scenario = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Tasks one after the other: class-incremental, domain-incremental, permuted, recurring or blurry.",
+    ),
+]
+Tasks = Annotated[int | None, typer.Option(metavar="N", help="How many tasks a scenario has.")]
+ClassesPerTask = Annotated[
+    int | None, typer.Option(metavar="N", help="Classes that a task brings.  [default: 2]")
+]
+TestShare = Annotated[
+    float | None, typer.Option(metavar="SHARE", help="Held out of each task's classes.  [default: 0.2]")
+]
+EventsPerTask = Annotated[int | None, typer.Option(metavar="N", help="At most so many events of each task.")]
+Visits = Annotated[
+    int | None, typer.Option(metavar="N", help="How often each recurring concept comes.  [default: 4]")
+]
+Blur = Annotated[
+    float | None,
+    typer.Option(metavar="SHARE", help="Of a blurry task's events, come in others.  [default: 0.1]"),
+]
+Domain = Annotated[str | None, typer.Option(metavar="COLUMN", help="Its values are a scenario's tasks.")]
+Seeds = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Run a scenario so often, mean and spread.")
+]
+Shuffled = Annotated[
+    bool, typer.Option("--shuffled", help="Beside a scenario: the same events with all tasks mixed.")
 ]

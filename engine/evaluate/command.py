@@ -48,8 +48,54 @@ def evaluate(
     limit: asked.Limit = None,
     delay: asked.Delay = 0,
     label_history: asked.LabelHistory = False,
+    scenario: asked.Scenario = None,
+    tasks: asked.Tasks = None,
+    classes_per_task: asked.ClassesPerTask = None,
+    test_share: asked.TestShare = None,
+    events_per_task: asked.EventsPerTask = None,
+    visits: asked.Visits = None,
+    blur: asked.Blur = None,
+    domain: asked.Domain = None,
+    seeds: asked.Seeds = None,
+    shuffled: asked.Shuffled = False,
 ) -> None:
-    """Run the engine over STREAM once: forecast each event, then learn its label."""
+    """Run the engine over STREAM once: forecast each event, then learn its label.
+
+    With --scenario over tasks made from STREAM, one after the other: what is left of the earlier ones.
+    """
+    of_a_scenario = {
+        "tasks": tasks,
+        "classes_per_task": classes_per_task,
+        "test_share": test_share,
+        "events_per_task": events_per_task,
+        "visits": visits,
+        "blur": blur,
+        "domain": domain,
+        "seeds": seeds,
+        "shuffled": shuffled or None,
+    }
+    if scenario is not None:
+        beside = {
+            "time": time,
+            "label-time": label_time,
+            "key": key,
+            "weight": weight,
+            "delay": delay or None,
+        }
+        _only(beside, "a scenario's labels are known at once and count alike")
+        if task_asked(task) == "regression":
+            fail("--task regression: a scenario expects classes; leave it out")
+        _scenario(
+            scenario,
+            stream,
+            {name: value for name, value in of_a_scenario.items() if value is not None},
+            options={"label_history": label_history},
+            seed=seed,
+            files=(json_file, html_file),
+            opened={"target": target, "ignore": ignore or [], "domain": domain, "limit": limit},
+        )
+        return
+    _only(of_a_scenario, "it is about tasks: add --scenario NAME")
     fields_of_keys, keys = keys_of(key)
     table = open_stream(
         stream,
@@ -74,6 +120,40 @@ def evaluate(
     _show(figures, json_file)
     if html_file is not None:
         typer.echo(f"page: {html_file}")
+
+
+def _only(options: dict[str, Any], reason: str) -> None:
+    """End the command where one of these options is given."""
+    for name, value in options.items():
+        if value is not None:
+            fail(f"--{name.replace('_', '-')} is given; {reason}, or leave it out")
+
+
+def _scenario(
+    name: str,
+    stream: str,
+    given: dict[str, Any],
+    *,
+    options: dict[str, Any],
+    seed: int,
+    files: tuple[Path | None, Path | None],
+    opened: dict[str, Any],
+) -> None:
+    from engine.evaluate.continual.command import examples_of, run_scenario
+    from engine.evaluate.continual.drawing import Asked
+
+    seeds, shuffled = given.pop("seeds", 1), given.pop("shuffled", False)
+    given.pop("domain", None)
+    run_scenario(
+        name,
+        examples_of(stream, **opened),
+        Asked(**given),
+        seeds=range(seed, seed + seeds),
+        shuffled=shuffled,
+        options=options,
+        json_file=files[0],
+        html_file=files[1],
+    )
 
 
 def as_report(table: Table, figures: dict[str, Any], notes: list[str]) -> dict[str, Any]:

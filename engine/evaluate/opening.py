@@ -52,7 +52,11 @@ def open_stream(
     from streams import datasets
     from streams.errors import MessyTable, StreamError
     from streams.files import FORMATS, read_table
+    from streams.images import FORMAT, NAMED
     from streams.table import check_column
+
+    if stream in NAMED or stream.lower().endswith(FORMAT):
+        fail(f"{stream} is an image set, its events have no order of their own; add --scenario NAME")
 
     with warnings.catch_warnings(record=True) as messy:
         warnings.simplefilter("always", MessyTable)
@@ -110,17 +114,17 @@ def fail(message: str) -> NoReturn:
 
 def write_json(path: Path, figures: dict[str, Any]) -> None:
     """Write what `--json` asks for."""
-    _write_text("--json", path, json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
+    write_text("--json", path, json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
 
 
 def write_page(path: Path, report: dict[str, Any], json_file: Path | None) -> None:
     """Write what `--html` asks for, from a report in the form of `engine.evaluate.report`."""
     from engine.evaluate.page import render
 
-    _write_text("--html", path, render(report, json_name=json_file.name if json_file else None))
+    write_text("--html", path, render(report, json_name=json_file.name if json_file else None))
 
 
-def _write_text(option: str, path: Path, text: str) -> None:
+def write_text(option: str, path: Path, text: str) -> None:
     """Write a file and the folders above it; where that cannot be the command ends with a clear line."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

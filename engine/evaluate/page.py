@@ -62,19 +62,25 @@ def render(report: Mapping[str, Any], *, json_name: str | None = None) -> str:
     data = json.dumps(_plot_data(learners, headline), ensure_ascii=False, separators=(",", ":")).replace(
         "<", "\\u003c"
     )
-    style = _asset("vendor/uplot/uPlot.min.css") + _asset("assets/report.css")
     licence = escape(_asset("vendor/uplot/LICENSE").strip().replace("--", "- -"), quote=False)
+    scripts = (
+        f'<script type="application/json" id="data">{data}</script>\n'
+        f"<!-- uPlot:\n{licence}\n-->\n"
+        f"<script>{_asset('vendor/uplot/uPlot.iife.min.js')}</script>\n"
+        f"<script>{_asset('assets/report.js')}</script>\n"
+    )
+    return document(title, body, scripts, style=_asset("vendor/uplot/uPlot.min.css"))
+
+
+def document(title: str, body: str, scripts: str = "", *, style: str = "") -> str:
+    """A whole page around a body of HTML, in the report's style; its policy lets it fetch nothing."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
         "style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:\">\n"
-        f"<title>{escape(title)} · everlearn</title>\n<style>\n{style}\n</style>\n</head>\n"
-        f"<body>\n<main>\n{body}\n</main>\n"
-        f'<script type="application/json" id="data">{data}</script>\n'
-        f"<!-- uPlot:\n{licence}\n-->\n"
-        f"<script>{_asset('vendor/uplot/uPlot.iife.min.js')}</script>\n"
-        f"<script>{_asset('assets/report.js')}</script>\n</body>\n</html>\n"
+        f"<title>{escape(title)} · everlearn</title>\n<style>\n{style}{_asset('assets/report.css')}\n</style>\n"
+        f"</head>\n<body>\n<main>\n{body}\n</main>\n{scripts}</body>\n</html>\n"
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engine.evaluate.held import held
 from engine.evaluate.latency import Latency
 from engine.evaluate.metrics import PrequentialMetrics, Task
 from engine.evaluate.ordering import in_order
@@ -116,12 +117,8 @@ def evaluate(
         _blocks(model, X[:rows], labels, table, run, task, chunk, progress, clock)
     else:
         _dicts(model, table, rows, run, task, chunk, delay, progress, clock)
-    run.memory_bytes = _held(model)
+    run.memory_bytes = held(model)
     return run
-
-
-def _held(model: Any) -> int | None:
-    return int(model.memory_bytes()) if hasattr(model, "memory_bytes") else None
 
 
 def _blocks(
