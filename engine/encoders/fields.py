@@ -197,7 +197,8 @@ class Fields:
             )
         image, bad = picture.planes(array)
         encoded.bad += bad
-        encoded.images[name] = image
+        if picture.seen(image):
+            encoded.images[name] = image
         for index, value in enumerate(picture.thumbnail(image)):
             self._put(encoded, (name, index), value)
 

@@ -68,6 +68,11 @@ def planes(array: NDArray[Any]) -> tuple[F32, int]:
     return out, bad
 
 
+def seen(image: F32) -> bool:
+    """Whether any pixel of an image is there."""
+    return not np.isnan(image[0, 0, 0]) or not bool(np.isnan(image).all())
+
+
 def thumbnail(image: F32) -> list[float]:
     """Means over a grid of cells of an image (c, h, w), channel by channel; NaN where no pixel is there."""
     side = cells(image.shape[0])
