@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from itertools import repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,8 +16,10 @@ from engine.encoders.fields import usable
 from engine.kernels import FORECAST, LEARN, OBSERVE
 from engine.names import storable
 
+F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 CHUNK = 4_096
+CHUNK_WIDE = 256  # events with a wide vector
 HEAVIEST = 1e6  # a weight; heavier events overflow what is learned
 
 
@@ -65,8 +67,23 @@ def row_dict(row: NDArray[Any]) -> dict[Hashable, Any]:
     return dict(enumerate(row.tolist())) if row.ndim == 1 else {0: row}
 
 
-def slotted(core: Core, X: NDArray[Any]) -> F64 | None:
-    """X by slots, (n, F) float64 with NaN for missing; None while a column has no slot."""
+class Rows(NamedTuple):
+    """n events as the kernels read them; bad: how many infinite numbers were in them, which are missing now.
+
+    values: (n, F) float64 by slots, NaN for missing; wide: (n, wide + 1) float32, see `engine.wide`.
+    """
+
+    values: F64
+    wide: F32
+    bad: int
+
+
+def slotted(core: Core, X: NDArray[Any]) -> Rows | None:
+    """X by slots; None where rows must go one by one: a column has no slot, or a map is still to be learned."""
+    if X.ndim > 2 and core.fields.is_image(0, X.shape[1:]):
+        return pictured(core, X)
+    if not core.wide.settled({}, many=core.sizes.many):
+        return None
     width = math.prod(X.shape[1:])
     flat = X.reshape(len(X), width)
     if X.ndim > 2:
@@ -82,7 +99,29 @@ def slotted(core: Core, X: NDArray[Any]) -> F64 | None:
         at = maybe
     values = np.full((len(X), core.sizes.features), np.nan)
     values[:, at] = flat
-    return values
+    bad = usable(values)
+    wide = np.zeros((len(X), core.sizes.wide + 1), np.float32)
+    if core.sizes.wide:
+        for row, out in zip(values, wide, strict=True):
+            core.wide.encode({}, row, out)
+    return Rows(values, wide, bad)
+
+
+def pictured(core: Core, X: NDArray[Any]) -> Rows | None:
+    """The same for images, one per row."""
+    if 0 not in core.fields.images or not core.wide.settled({0: None}, many=core.sizes.many):
+        return None
+    values = np.zeros((len(X), core.sizes.features))
+    wide = np.zeros((len(X), core.sizes.wide + 1), np.float32)
+    bad = 0
+    for image, row, out in zip(X, values, wide, strict=True):
+        encoded = core.fields.encode({0: image})
+        if encoded.unknown:
+            return None
+        row[:] = encoded.values
+        core.wide.encode(encoded.images, row, out)
+        bad += encoded.bad
+    return Rows(values, wide, bad)
 
 
 def key_values(core: Core, X: NDArray[Any]) -> list[tuple[Hashable, ...]]:
@@ -95,13 +134,12 @@ def key_values(core: Core, X: NDArray[Any]) -> list[tuple[Hashable, ...]]:
 def forecasts(core: Core, X: NDArray[Any], times: F64) -> F64:
     """(n, outputs): a forecast for each row; nothing is learned."""
     out = np.zeros((len(X), core.sizes.outputs))
-    values = slotted(core, X)
-    if values is None:
+    rows = slotted(core, X)
+    if rows is None:
         for i, row in enumerate(X):
             kept = core.forecast(row_dict(row), None, None if math.isnan(times[i]) else float(times[i]))
             out[i] = kept.answers()
         return out
-    usable(values)
     n = len(X)
     keys = core.chunk_keys(key_values(core, X), n, admit=False)
     ones = np.ones(n)
@@ -109,7 +147,9 @@ def forecasts(core: Core, X: NDArray[Any], times: F64) -> F64:
     if core.added:
         said = [core.added.say(ready(row_dict(row)), core.classes, core.sizes.outputs) for row in X]
         given = np.array(said).reshape(n, -1)
-    return core.run_chunk(FORECAST, values, times, keys, no_categories(core, n), ones, ones, given=given)
+    return core.run_chunk(
+        FORECAST, rows.values, rows.wide, times, keys, no_categories(core, n), ones, ones, given=given
+    )
 
 
 def no_categories(core: Core, n: int) -> NDArray[np.int64]:
@@ -126,17 +166,17 @@ def test_then_train(
     out = np.zeros((n, core.sizes.outputs))
     at = 0
     while at < n:
-        end = first_overdue(core, times, at, min(n, at + CHUNK))
+        end = first_overdue(core, times, at, min(n, at + (CHUNK_WIDE if core.sizes.wide else CHUNK)))
         if not core.regression:
             end = first_new_class(core, targets, at, end)
-        values = slotted(core, X[at:end]) if end > at else None
-        if values is None:
+        rows = slotted(core, X[at:end]) if end > at else None
+        if rows is None:
             id = None if ids is None else ids[at]
             said = one(core, X[at], targets[at], float(times[at]), float(weights[at]), id)
             end = at + 1
         else:
             m = end - at
-            core.counts["infinite_values"] += usable(values)
+            core.counts["infinite_values"] += rows.bad
             numbers = numbered(core, targets, at, end)
             key_rows = key_values(core, X[at:end])
             keys = core.chunk_keys(key_rows, m, admit=True)
@@ -144,13 +184,14 @@ def test_then_train(
                 core.keep(experiences(times[at:end], weights[at:end], ids and ids[at:end], key_rows))
             given = None
             if core.added:
-                rows = [row_dict(row) for row in X[at:end]]
+                events = [row_dict(row) for row in X[at:end]]
                 given = core.added.follow(
-                    rows, targets[at:end], weights[at:end], core.classes, core.sizes.outputs
+                    events, targets[at:end], weights[at:end], core.classes, core.sizes.outputs
                 )
             said = core.run_chunk(
-                FORECAST | OBSERVE | LEARN, values, times[at:end], keys, no_categories(core, m), numbers,
-                weights[at:end], ids=None if ids is None else ids[at:end], given=given,
+                FORECAST | OBSERVE | LEARN, rows.values, rows.wide, times[at:end], keys,
+                no_categories(core, m), numbers, weights[at:end], ids=None if ids is None else ids[at:end],
+                given=given,
             )  # fmt: skip
         if out.shape[1] < core.sizes.outputs:
             out = np.hstack([out, np.zeros((n, core.sizes.outputs - out.shape[1]))])

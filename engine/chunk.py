@@ -62,6 +62,7 @@ class Chunk:
             return
         self._sizes = core.sizes
         self._X = np.zeros((n, core.sizes.features))
+        self._W = np.zeros((n, core.sizes.wide + 1), np.float32)
         self._times, self._targets, self._weights = np.zeros(n), np.zeros(n), np.zeros(n)
         self._rare = np.zeros(n)
         self._keys = np.full((n, core.sizes.key_cells), -1, np.int64)
@@ -90,6 +91,8 @@ class Chunk:
             keys = core.key_values(x)
         except UNFIT:
             return False
+        if not core.wide.settled(encoded.images, many=core.sizes.many):
+            return False
         if w == 0.0 or encoded.unknown or not (core.regression or target in core.classes):
             return False
         now = float(core.state.tally[0]) + at if time is None else time
@@ -109,6 +112,7 @@ class Chunk:
         elif len(core.fields.category_fields):
             self._categories[at] = -1
         self._X[at] = encoded.values
+        core.wide.encode(encoded.images, self._X[at], self._W[at])
         self._times[at] = math.nan if time is None else time
         self._targets[at] = target if core.regression else core.classes[target]
         self._weights[at] = w
@@ -132,8 +136,9 @@ class Chunk:
             given = core.added.follow(events, targets, self._weights[:n], core.classes, core.sizes.outputs)
             self._events = []
         out = core.run_chunk(
-            FORECAST | OBSERVE | LEARN, self._X[:n], self._times[:n], self._keys[:n], self._categories[:n],
-            self._targets[:n], self._weights[:n], ids=ids, rare=self._rare[:n], given=given,
+            FORECAST | OBSERVE | LEARN, self._X[:n], self._W[:n], self._times[:n], self._keys[:n],
+            self._categories[:n], self._targets[:n], self._weights[:n], ids=ids, rare=self._rare[:n],
+            given=given,
         )  # fmt: skip
         scores = [None] * n if core.surprise is None else core.chunk_scores.tolist()
         if core.regression:

@@ -21,6 +21,9 @@ LONGEST = 900.0  # seconds that compiling may take
 GIVEN = "EVERLEARN_KERNELS"
 """Names the cache folder to the process that compiles."""
 SOURCES = (
+    "engine/encoders/patches.py",
+    "engine/encoders/picture.py",
+    "engine/encoders/random_units.py",
     "engine/kernels.py",
     "engine/layout.py",
     "engine/mixing.py",

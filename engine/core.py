@@ -17,7 +17,7 @@ from engine.encoders.categories import row_of
 from engine.encoders.fields import Encoded, Fields
 from engine.forecast import Forecast
 from engine.kernels import FORECAST, LEARN, OBSERVE, WARM, Settings
-from engine.layout import OBSERVED, Sizes
+from engine.layout import MANY, OBSERVED, SENSED, Sizes
 from engine.name_table import NameTable
 from engine.names import from_json, plain, to_json
 from engine.options import Options
@@ -25,9 +25,11 @@ from engine.packed import pack, under, unpack
 from engine.rules.local import ACTIVATIONS
 from engine.state_before import learner_of
 from engine.surprise import Surprise, of_error, of_probability, of_rows
+from engine.wide import Started, Wide
 from memory import early, forest
 from memory.overdue import Overdue
 
+F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 Kept = tuple[Hashable | None, float | None, tuple[Hashable, ...]]
@@ -44,6 +46,7 @@ class Core:
         self.options = options
         self.regression = regression
         self.fields = Fields(options.max_features)
+        self.wide = Wide(options.seed)
         self.classes: dict[Hashable, int] = {}
         self.key_rows = NameTable()
         self.experience: dict[int, Kept] = {}
@@ -83,6 +86,7 @@ class Core:
         self._warm: F64 | None = None
         self._labels = tuple(self.classes)
         self._X = np.zeros((1, self.sizes.features))
+        self._W = np.zeros((1, self.sizes.wide + 1), np.float32)
         self._out = np.zeros((1, self.sizes.outputs))
         self._nobody = np.full(self.sizes.key_cells, -1, np.int64)
         self._nothing = np.full(self.sizes.categories, -1, np.int64)
@@ -109,6 +113,9 @@ class Core:
             kept.event = usable(x)
             self._given[0] = self.added.say(kept.event, self.classes, self.sizes.outputs)
         self._X[0] = encoded.values
+        self.wide.encode(encoded.images, self._X[0], self._W[0])
+        if encoded.images:
+            kept.images = {n: image for n, image in encoded.images.items() if self.wide.awaits(n)}
         self._run(
             FORECAST, math.nan if time is None else time, self._key_rows(keys, admit=False),
             self._category_rows(encoded.categories, admit=False), record,
@@ -132,11 +139,15 @@ class Core:
     def _admit(self, kept: Forecast) -> tuple[I64, I64]:
         """Make room for what is new in an event; the rows of its keys and categories."""
         unknown, fields = kept.unknown, self.fields
+        if made := self.wide.due():  # only now: the last one's label, where it came at once, has been learned
+            self._make_maps(made)
+        for name, image in kept.images.items():
+            fields.admit_image(name, image)
         rare = fields.rarity(kept.categories) if self.surprise is not None else 0.0
         if unknown or kept.categories:
             fields.admit(unknown, kept.categories)
             self._resize(features=fields.size, categories=len(fields.category_fields))
-        forecast.relay(kept, self.sizes)
+        self._relay(kept)
         if unknown:
             raw = kept.record[self.dim.at_raw : self.dim.at_rate]
             for slot, value in unknown.items():
@@ -148,10 +159,37 @@ class Core:
             kept.unknown = {}
             self._warm = None
         self.counts["infinite_values"] += kept.infinite
+        if kept.images or (self.sizes.many and not self.sizes.wide):
+            raw = kept.record[self.dim.at_raw : self.dim.at_rate]
+            number = int(self.state.tally[0])
+            self.wide.collect(number, kept.id, kept.images, raw if self.sizes.many else None)
         if self.surprise is not None and kept.unlike is not None:
             raw = kept.record[self.dim.at_raw : self.dim.at_rate]
             self.surprise.observe(raw, rare, kept.unlike, kept.id)
         return self._rows(kept)
+
+    def _relay(self, kept: Forecast) -> None:
+        """Bring a kept forecast to the present sizes, and to maps that are there by now."""
+        before = kept.sizes.wide
+        forecast.relay(kept, self.sizes)
+        if kept.sizes.wide > before:
+            dim = self.dim
+            out = np.zeros(dim.wide + 1, np.float32)
+            self.wide.encode(kept.images, kept.record[dim.at_raw : dim.at_rate].copy(), out)
+            places = kept.record[dim.at_wide :].view(np.float32)
+            places[before : dim.wide] = out[before:-1]
+            kept.record[SENSED] = out[-1] if not before else kept.record[SENSED]
+            kept.images = {n: image for n, image in kept.images.items() if self.wide.awaits(n)}
+            self._warm = None
+
+    def _make_maps(self, names: list[Hashable | None]) -> None:
+        """The first events suffice for these maps: make them, and hand over the events that came before."""
+        started = self.wide.make(names)
+        self._resize(wide=self.wide.size, wide_inputs=self.wide.inputs)
+        self._start_wide(started)
+
+    def _start_wide(self, started: Started) -> None:
+        """Labelled events from before the map: what reads the wide vector learns them first."""
 
     def _rows(self, kept: Forecast) -> tuple[I64, I64]:
         keys = self._key_rows(kept.keys, admit=True)
@@ -187,7 +225,7 @@ class Core:
         number = self._target(target)
         operations = LEARN
         if kept.observed:
-            forecast.relay(kept, self.sizes)
+            self._relay(kept)
             keys, categories = self._rows(kept)
         else:
             operations |= OBSERVE
@@ -201,6 +239,8 @@ class Core:
         if self.added:
             self.added.learn(kept.event, target, weight)
             kept.event = None
+        if self.wide.early:
+            self.wide.label(int(kept.record[OBSERVED]) - 1, number, weight)
         if self.surprise is not None and kept.surprise is not None:
             self.surprise.learn(kept.surprise, self.label_surprise(kept, target))
 
@@ -250,8 +290,8 @@ class Core:
             if self._warm is record:
                 operations |= WARM
         kernel()(
-            operations, self._bind(), self._X, times, keys[None, :], categories[None, :], targets, weights,
-            record, self._out, self._given,
+            operations, self._bind(), self._X, self._W, times, keys[None, :], categories[None, :], targets,
+            weights, record, self._out, self._given,
         )  # fmt: skip
         if operations & FORECAST:
             self._warm = record
@@ -266,10 +306,11 @@ class Core:
     # -- chunks ---------------------------------------------------------------------------------------------
 
     def run_chunk(
-        self, operations: int, X: F64, times: F64, keys: I64, categories: I64, targets: F64, weights: F64,
-        *, ids: Sequence[Hashable | None] | None = None, rare: F64 | None = None, given: F64 | None = None,
+        self, operations: int, X: F64, W: F32, times: F64, keys: I64, categories: I64, targets: F64,
+        weights: F64, *, ids: Sequence[Hashable | None] | None = None, rare: F64 | None = None,
+        given: F64 | None = None,
     ) -> F64:  # fmt: skip
-        """The same operations for every row of X in order; (n, outputs) forecasts.
+        """The same operations for every row of X and W, the wide vectors, in order; (n, outputs) forecasts.
 
         ids, rare: the events' ids and how rare their categories are, for what is kept of anomalies. given: what
         the caller's own experts said, as `Added.follow` says it.
@@ -282,7 +323,9 @@ class Core:
         record = np.zeros(self.dim.record)
         if given is None:
             given = np.zeros((n, 0))
-        kernel()(operations, self._bind(), X, times, keys, categories, targets, weights, record, out, given)
+        kernel()(
+            operations, self._bind(), X, W, times, keys, categories, targets, weights, record, out, given
+        )
         if self.surprise is not None and operations & LEARN:
             said = of_rows(out, targets, weights, regression=self.regression)
             self.chunk_scores = self.surprise.follow(X, rare, said, ids)
@@ -346,6 +389,8 @@ class Core:
             self.state = self.state._replace(forest=trees)
 
     def _resize(self, **sizes: int) -> None:
+        if sizes.get("features", self.sizes.features) > MANY:
+            sizes["many"] = True
         new = replace(self.sizes, **sizes)  # type: ignore[arg-type] # sizes that grow are integers
         if new == self.sizes:
             return
@@ -395,6 +440,7 @@ class Core:
             removed += found
             del self.experience[serial]
         seen = 0 if self.surprise is None else self.surprise.forget(id)
+        self.wide.forget(id)
         if serials or seen:
             removed = max(removed, seen)
             self.state.tally[4:] += 1
@@ -412,6 +458,7 @@ class Core:
         arrays = state.flatten(self.state, trees=self.options.trees, early=self.options.early)
         arrays |= {f"fields.{name}": array for name, array in fields.items()}
         arrays |= {f"overdue.{name}": array for name, array in self.overdue.snapshot().items()}
+        arrays |= {f"wide.{name}": array for name, array in self.wide.snapshot().items()}
         arrays["key_rows"] = self.key_rows.snapshot()
         arrays["experience.serial"] = np.fromiter(self.experience, np.int64, len(self.experience))
         arrays["experience.events"] = pack(list(self.experience.values()))
@@ -425,9 +472,7 @@ class Core:
             "options": self.options.to_json(),
             "fields": fields_meta,
             "classes": [to_json(label) for label in self.classes],
-            "sizes": {
-                name: getattr(self.sizes, name) for name in ("features", "outputs", "keys", "categories")
-            },
+            "sizes": {name: int(getattr(self.sizes, name)) for name in forecast.GROWN},
             "counts": dict(self.counts),
         }
 
@@ -451,6 +496,7 @@ class Core:
         core.fields = Fields.from_state(under(arrays, "fields."), meta["fields"])
         core.classes = {from_json(label): i for i, label in enumerate(meta["classes"])}
         core.key_rows = NameTable.restored(arrays["key_rows"])
+        core.wide.restore(under(arrays, "wide."))
         core.sizes = replace(core.sizes, **meta["sizes"])
         serials, events = arrays["experience.serial"].tolist(), unpack(arrays["experience.events"])
         core.experience = dict(zip(serials, events, strict=True))
@@ -460,6 +506,7 @@ class Core:
             core.surprise.restore(under(arrays, "surprise."))
         core.state = state.unflatten(arrays)
         core._prepare()
+        core._resize()  # in a release before, many features were read as few are
         return core
 
 

@@ -27,7 +27,8 @@ class Forecast:
     infinite: numbers of the event that were infinite, taken as missing. learned: whether its label was.
     surprise: how unlike earlier events this one is by its features, from 0 to 1 as `score_one` says it, at the
     time of asking; unlike: the same before it was ranked. Both are None without `anomaly=True`. event: what the
-    caller's own experts will learn from, None where there are none.
+    caller's own experts will learn from, None where there are none. images: (c, h, w) per image field whose
+    filters were still to be learned.
     """
 
     id: Hashable | None
@@ -44,6 +45,7 @@ class Forecast:
     surprise: float | None = None
     unlike: float | None = None
     event: dict[Hashable, Any] | None = None
+    images: dict[Hashable, NDArray[np.float32]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         said = f"value={self.value:g}" if self.sizes.regression else f"proba={self.proba}"
@@ -58,7 +60,7 @@ class Forecast:
     @property
     def nbytes(self) -> int:
         """Memory that it takes while it waits: its record, and about 1 kB for what stands beside it."""
-        return self.record.nbytes + 1024
+        return self.record.nbytes + sum(image.nbytes for image in self.images.values()) + 1024
 
     @property
     def now(self) -> float:
@@ -143,10 +145,11 @@ def relay(forecast: Forecast, new: Sizes) -> None:
         table = record[at_new : at_new + rows * b.outputs].reshape(rows, b.outputs)
         table[:, a.outputs :] = fill
         table[:, : a.outputs] = source[at_old : at_old + rows * a.outputs].reshape(rows, a.outputs)
+    record[b.at_wide : b.at_wide + a.record - a.at_wide] = source[a.at_wide :]
     forecast.record, forecast.sizes = record, new
 
 
-GROWN = ("features", "outputs", "keys", "categories")
+GROWN = ("features", "outputs", "keys", "categories", "many", "wide", "wide_inputs")
 """The sizes in which kept forecasts may differ."""
 
 
@@ -163,11 +166,18 @@ def pack(forecasts: Sequence[Forecast]) -> dict[str, NDArray[Any]]:
 
     scored = [(f.surprise, f.unlike) for f in forecasts if f.surprise is not None]
     anomalies = {"anomalies": np.array(scored)} if scored else {}  # all have a surprise, or none
-    held = [f.event for f in forecasts]
-    events = {} if not any(held) else {"events": packed.pack([_packable(event) for event in held])}
+    known = [f.event for f in forecasts]
+    events = {} if not any(known) else {"events": packed.pack([_packable(event) for event in known])}
+    held = [(at, name) for at, each in enumerate(forecasts) for name in each.images]
+    images: dict[str, NDArray[Any]] = {
+        f"image{i}": forecasts[at].images[name].copy() for i, (at, name) in enumerate(held)
+    }
+    if held:
+        images["images"] = packed.pack(held)
     return (
         anomalies
         | events
+        | images
         | {
             "records": np.concatenate([f.record for f in forecasts]) if n else np.zeros(0),
             "names": packed.pack(list(map(attrgetter("id", "keys", "categories", "unknown"), forecasts))),
@@ -185,7 +195,8 @@ def pack(forecasts: Sequence[Forecast]) -> dict[str, NDArray[Any]]:
 
 def unpack(arrays: Mapping[str, NDArray[Any]], base: Sizes, labels: Sequence[Hashable]) -> list[Forecast]:
     """What `pack` took; base: what all share, labels: the classes of which each forecast knew the first few."""
-    sizes = [replace(base, **dict(zip(GROWN, row, strict=True))) for row in arrays["sizes"].tolist()]
+    few = {"many": False, "wide": 0, "wide_inputs": 0}  # in a release before, there was no more
+    sizes = [replace(base, **few | dict(zip(GROWN, row, strict=False))) for row in arrays["sizes"].tolist()]
     known = {n: tuple(labels[:n]) for n in set(arrays["labels"].tolist())}
     columns = [arrays[name].tolist() for name in ("times", "versions", "infinite", "labels", "sizes_row")]
     columns += arrays["anomalies"].T.tolist() if "anomalies" in arrays else [[None] * len(columns[0])] * 2
@@ -218,6 +229,8 @@ def unpack(arrays: Mapping[str, NDArray[Any]], base: Sizes, labels: Sequence[Has
             )
         )
         at = end
+    for i, (which, field_name) in enumerate(packed.unpack(arrays["images"]) if "images" in arrays else ()):
+        out[which].images[field_name] = np.array(arrays[f"image{i}"], order="C", copy=True)
     return out
 
 

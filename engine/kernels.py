@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from engine import sleep
 from engine.compiled import entry_point
-from engine.layout import CENTRE, MOVES, OBSERVED, SPREAD, STAMP, TIME, VALUE
+from engine.layout import CENTRE, MOVES, OBSERVED, SENSED, SPREAD, STAMP, TIME, VALUE
 from engine.steps import (
     arrive,
     ask_early,
@@ -93,7 +93,8 @@ class State(NamedTuple):
         that moves whenever another recall could find others, and how often stored events changed their slots.
     forest: sliding-window trees.  early: one tree on the first events.  plain, random: second-order experts;
         random_weight, random_offset: the ReLU features of the latter.  mixer, rival: the mixture, and one that
-        hears other experts (`engine.sleep`).
+        hears other experts (`engine.sleep`).  brief: (BRIEF, F) float32, the projection of many features; (1, 1)
+        if they are few.
     prior: (2, C) float64 class counts decayed over 500 and 5,000 labels; regression: (1, 3)
         count, mean and squared deviations of the target.
     transition: (C, C) float64 decayed counts of label after label (1 × 1 without label history).
@@ -109,6 +110,7 @@ class State(NamedTuple):
     random: Any
     random_weight: F32
     random_offset: F32
+    brief: F32
     forest: Any
     early: Any
     mixer: Any
@@ -191,7 +193,7 @@ def bind(state: Any, scratch: Any, dim: Any, settings: Any) -> Any:
 
 @uncounted
 def events(
-    operations: int, state: Any, scratch: Any, dim: Any, settings: Any, X: F64, times: F64, keys: I64,
+    operations: int, state: Any, scratch: Any, dim: Any, settings: Any, X: F64, W: F32, times: F64, keys: I64,
     categories: I64, targets: F64, weights: F64, record: F64, out: F64, given: F64,
 ) -> None:  # fmt: skip
     """What `run` does, with what is bound."""
@@ -203,6 +205,7 @@ def events(
     raw = record[dim.at_raw : dim.at_raw + dim.features]
     rate = record[dim.at_rate : dim.at_rate + dim.rates]
     encoded = record[dim.at_input + dim.recall + dim.history : dim.at_input + dim.inputs]
+    wide = record[dim.at_wide :].view(np.float32)[: dim.wide]
     at_context = dim.at_slot + 1 + 2 * dim.neighbours
     linear_at = 7
     added_at = dim.experts - dim.added - (2 if dim.history > 0 else 0)
@@ -219,6 +222,9 @@ def events(
                 record[CENTRE], record[SPREAD] = centre_and_spread(state.prior[0])
             for f in range(dim.features):
                 raw[f] = X[row, f]
+            record[SENSED] = W[row, dim.wide]
+            for i in range(dim.wide):
+                wide[i] = W[row, i]
             if dim.rates > 0:
                 prior_of(state.prior[0 if regression else 1], regression, scratch.prior)
                 outcome_columns(
@@ -232,13 +238,13 @@ def events(
                 record[dim.at_input + dim.recall] = np.float32(
                     (state.transition[0, 0] - record[CENTRE]) / record[SPREAD]
                 )
-            near_query(dim, encoded, query)
-            consult(dim, state.near, scratch.near, query, dim.features, dim.at_slot, record, scratch.soft,
+            d = near_query(state.brief, dim, encoded, query)
+            consult(dim, state.near, scratch.near, query, d, dim.at_slot, record, scratch.soft,
                     scratch.rank)  # fmt: skip
             for said, values in enumerate((scratch.soft, scratch.rank)):
                 say(logp, regression, 1 + said, values)
                 remind(dim, said, values, record)
-            d = context_query(dim, encoded, query)
+            d = context_query(state.brief, dim, encoded, query)
             consult(dim, state.context, scratch.context, query, d, at_context, record, scratch.soft,
                     scratch.rank)  # fmt: skip
             for said, values in enumerate((scratch.soft, scratch.rank)):
@@ -258,6 +264,8 @@ def events(
         if forecasting or (learning and operations & WARM == 0):
             for i in range(dim.inputs):
                 scratch.x[i] = np.float32(record[dim.at_input + i])
+            for i in range(dim.wide_inputs):
+                scratch.x[dim.inputs + i] = wide[i]
             if settings.fast_rate > 0.0 and voiced & sleep.FAST_LAYERS != 0:
                 sweep(state.fast, dim, scratch.x, scratch.fast_hidden, scratch.fast_slope, scratch.fast_above,
                       scratch.fast_p)  # fmt: skip
@@ -343,10 +351,10 @@ def events(
                 teach_trees(state.forest, scratch.forest, scratch.tree_x, dim, record, target)
             if dim.early == 1:
                 teach_early(state.early, scratch.early, scratch.tree_x, dim, record, target)
-            near_query(dim, encoded, query)
-            remember(dim, state.near, scratch.near, query, dim.features, dim.at_slot, record, fresh, target,
+            d = near_query(state.brief, dim, encoded, query)
+            remember(dim, state.near, scratch.near, query, d, dim.at_slot, record, fresh, target,
                      tally[1])  # fmt: skip
-            d = context_query(dim, encoded, query)
+            d = context_query(state.brief, dim, encoded, query)
             remember(dim, state.context, scratch.context, query, d, at_context, record, fresh, target,
                      tally[1])  # fmt: skip
             for k in range(keys.shape[1]):
@@ -367,20 +375,21 @@ def events(
 
 @entry_point(fastmath=FAST, nogil=True, error_model="numpy")
 def run(
-    operations: int, bound: Any, X: F64, times: F64, keys: I64, categories: I64, targets: F64, weights: F64,
-    record: F64, out: F64, given: F64,
+    operations: int, bound: Any, X: F64, W: F32, times: F64, keys: I64, categories: I64, targets: F64,
+    weights: F64, record: F64, out: F64, given: F64,
 ) -> None:  # fmt: skip
     """Do FORECAST, OBSERVE and LEARN (those set in `operations`), in this order, for each of n events.
 
     WARM says that the layers stand in scratch as they spoke in this record's forecast.
 
-    X: (n, F) float64, NaN for missing; times: (n,); keys: (n, fields) rows of the outcome statistics, −1 for
+    X: (n, F) float64, NaN for missing; W: (n, wide + 1) float32, the wide vector and how much of what it is made
+    from was there, 0 to 1; times: (n,); keys: (n, fields) rows of the outcome statistics, −1 for
     unknown; categories likewise; targets, weights: (n,); weight 0 teaches nothing. record: (size,) float64,
     the kept forecast, read and written; out: (n, C) float64, the forecasts. given: (n, added · C), what the
     caller's own experts say, NaN for nothing; read by FORECAST.
     """
     events(
-        operations, bound.state, bound.scratch, bound.dim, bound.settings, X, times, keys, categories, targets,
+        operations, bound.state, bound.scratch, bound.dim, bound.settings, X, W, times, keys, categories, targets,
         weights, record, out, given,
     )  # fmt: skip
 

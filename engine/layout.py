@@ -16,11 +16,14 @@ HEADER = 8
 COUNTS = 3
 RANDOM_UNITS = 64
 PLAIN_WITH_CONTEXT, PLAIN_WIDEST = 192, 256
+MANY = 128  # features from which on neighbours are sought by a projection, and context is left out
+BRIEF = 48  # numbers of that projection
 
 # Header of a record: the tally's stamp when it was made, event time, one more than
 # the number under which it was observed (0: not yet), the target's mean and deviation at that time, the
-# forecast in the target's unit (regression), and how often stored events had changed their slots.
-STAMP, TIME, OBSERVED, CENTRE, SPREAD, VALUE, MOVES = range(7)
+# forecast in the target's unit (regression), how often stored events had changed their slots, and which part of
+# what the wide vector is made from was there.
+STAMP, TIME, OBSERVED, CENTRE, SPREAD, VALUE, MOVES, SENSED = range(8)
 
 
 class Dim(NamedTuple):
@@ -49,6 +52,10 @@ class Dim(NamedTuple):
     plain_rates: int
     plain_stride: int
     random: int
+    many: int
+    wide: int
+    wide_inputs: int
+    reads: int
     at_raw: int
     at_rate: int
     at_input: int
@@ -56,6 +63,7 @@ class Dim(NamedTuple):
     at_logp: int
     at_each: int
     at_p: int
+    at_wide: int
     record: int
 
 
@@ -64,7 +72,8 @@ class Sizes:
     """The sizes of a learner at one moment.
 
     features, outputs (classes, or 1), keys (key fields) and categories (categorical fields) grow; the rest is
-    set by its options. added: names of the caller's own experts.
+    set by its options. added: names of the caller's own experts. many: whether there are more than MANY features;
+    wide: numbers of the wide vector (engine.wide), of which layers read the first wide_inputs: these grow, too.
     """
 
     features: int
@@ -86,6 +95,24 @@ class Sizes:
     key_horizons: int
     category_horizons: int
     added: tuple[str, ...] = ()
+    many: bool = False
+    wide: int = 0
+    wide_inputs: int = 0
+
+    @cached_property
+    def parts(self) -> int:
+        """Inputs per feature: itself and its context (3), or alone (1)."""
+        return 1 if self.many else self.contexts
+
+    @cached_property
+    def near_numbers(self) -> int:
+        """What the memory of features compares: all of them, or a projection where they are many."""
+        return BRIEF if self.many else self.features
+
+    @cached_property
+    def context_numbers(self) -> int:
+        """What the memory of context compares: outcome columns, and features with context or a projection."""
+        return self.rates + (BRIEF if self.many else self.parts * self.features)
 
     @cached_property
     def rate_columns(self) -> int:
@@ -115,6 +142,8 @@ class Sizes:
     @cached_property
     def plain_stride(self) -> int:
         """How second-order experts read a feature: with its context (3), alone (1), or not at all (0)."""
+        if self.many:
+            return 0
         if 1 + self.plain_rates + self.contexts * self.features <= PLAIN_WITH_CONTEXT:
             return self.contexts
         return 1 if 1 + self.plain_rates + self.features <= PLAIN_WIDEST else 0
@@ -155,7 +184,12 @@ class Sizes:
     @cached_property
     def inputs(self) -> int:
         """What a layer reads beside the layer below: recall, last label, outcome rates, features."""
-        return self.recall_inputs + self.history_inputs + self.rates + self.contexts * self.features
+        return self.recall_inputs + self.history_inputs + self.rates + self.parts * self.features
+
+    @cached_property
+    def reads(self) -> int:
+        """All that a layer reads beside the layer below: inputs, and numbers of the wide vector."""
+        return self.inputs + self.wide_inputs
 
     @cached_property
     def experts(self) -> int:
@@ -194,11 +228,12 @@ class Sizes:
             self.experts * self.outputs,
             self.mixers * self.outputs,
             self.outputs,
+            (self.wide + 1) // 2,  # float32, two in a place
         ):
             offsets.append(at)
             at += size
         return Dim(
-            features=self.features, outputs=self.outputs, rates=self.rates, contexts=self.contexts,
+            features=self.features, outputs=self.outputs, rates=self.rates, contexts=self.parts,
             recall=self.recall_inputs, history=self.history_inputs, inputs=self.inputs,
             neighbours=self.neighbours, experts=self.experts, depth=self.depth, width=self.width,
             activation=self.activation, regression=int(self.regression), metric=int(self.metric),
@@ -206,8 +241,10 @@ class Sizes:
             keys=self.key_cells, categories=self.categories,
             plain=self.plain, plain_rates=self.plain_rates, plain_stride=self.plain_stride,
             random=self.plain + RANDOM_UNITS,
+            many=int(self.many), wide=self.wide, wide_inputs=self.wide_inputs, reads=self.reads,
             at_raw=offsets[0], at_rate=offsets[1], at_input=offsets[2], at_slot=offsets[3],
-            at_logp=offsets[4], at_each=offsets[5], at_p=offsets[6], record=at,
+            at_logp=offsets[4], at_each=offsets[5], at_p=offsets[6], at_wide=offsets[7],
+            record=at,
         )  # fmt: skip
 
     def input_source(self, old: Sizes) -> NDArray[np.int64]:
@@ -227,9 +264,23 @@ class Sizes:
         )
         rates = self.rate_source(old)
         source[rate_at : rate_at + self.rates] = np.where(rates >= 0, old_rate_at + rates, -1)
-        shared = np.arange(self.contexts * min(self.features, old.features))
-        source[rate_at + self.rates + shared] = old_rate_at + old.rates + shared
+        features = self.feature_source(old)
+        source[rate_at + self.rates :] = np.where(features >= 0, old_rate_at + old.rates + features, -1)
         return source
+
+    def read_source(self, old: Sizes) -> NDArray[np.int64]:
+        """The same for all that layers read: (reads,) int64."""
+        wide = np.full(self.wide_inputs, -1, np.int64)
+        shared = np.arange(min(self.wide_inputs, old.wide_inputs))
+        wide[shared] = old.inputs + shared
+        return np.concatenate([self.input_source(old), wide])
+
+    def feature_source(self, old: Sizes) -> NDArray[np.int64]:
+        """For each input of a feature, itself and its context, the one of `old` that it continues, or −1."""
+        source = np.full((self.features, self.parts), -1, np.int64)
+        features, parts = min(self.features, old.features), min(self.parts, old.parts)
+        source[:features, :parts] = old.parts * np.arange(features)[:, None] + np.arange(parts)
+        return source.ravel()
 
     def rate_source(self, old: Sizes) -> NDArray[np.int64]:
         """For each outcome column the one of `old` that it continues, or −1: (rates,) int64."""

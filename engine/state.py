@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import mixing, network, newton, sleep
+from engine import brief, mixing, network, newton, sleep
 from engine.encoders.categories import MAX_ROWS
 from engine.kernels import Encoder, Linear, Scratch, State, refill
-from engine.layout import RANDOM_UNITS, TREES, Sizes
+from engine.layout import BRIEF, RANDOM_UNITS, TREES, Sizes
 from memory import early, forest, metric, neighbours, rates, tiles
 from memory.rates import COUNTS
 
@@ -36,7 +36,7 @@ GROUPS: dict[str, type[Any]] = {
     "category_rates": rates.Rates,
 }
 LATER = ("forest", "early", "rival", "sleep")  # a learner of before may have none
-PLAIN = ("random_weight", "random_offset", "prior", "transition", "tally", "now")
+PLAIN = ("random_weight", "random_offset", "brief", "prior", "transition", "tally", "now")
 
 
 def targets(sizes: Sizes) -> int:
@@ -46,7 +46,7 @@ def targets(sizes: Sizes) -> int:
 
 def query_size(sizes: Sizes) -> int:
     """What the context memory stores per event."""
-    return sizes.rates + sizes.contexts * sizes.features
+    return sizes.context_numbers
 
 
 def roomy(rows: int) -> int:
@@ -96,8 +96,8 @@ def tree_window(sizes: Sizes, budget: int) -> int:
 
 def windows(sizes: Sizes, budget: int) -> tuple[int, int]:
     """Events that the two neighbour memories may hold within `budget` bytes."""
-    full = sizes.features <= metric.FULL_METRIC
-    per_near = 4 * roomy(sizes.features) * (2 if full else 1) + 16
+    full = sizes.near_numbers <= metric.FULL_METRIC
+    per_near = 4 * roomy(sizes.near_numbers) * (2 if full else 1) + 16
     per_context = 4 * roomy(query_size(sizes)) + 16
     budget -= tree_window(sizes, budget) * tree_bytes(sizes)
     fixed = 2 * 4 * tiles.BLOCK  # `projected` of a memory without a full metric
@@ -115,20 +115,22 @@ def make(
     """An empty learner of these sizes; `sleeps`: experts that earn nothing fall asleep."""
     z = np.zeros
     near, context = windows(sizes, budget)
-    shape = network.Shape(depth=sizes.depth, width=sizes.width, inputs=sizes.inputs, outputs=sizes.outputs)
+    shape = network.Shape(depth=sizes.depth, width=sizes.width, inputs=sizes.reads, outputs=sizes.outputs)
     d = query_size(sizes)
+    columns = sizes.rates + sizes.parts * sizes.features
     c = sizes.outputs
     return State(
         encoder=Encoder(*(z(sizes.features) for _ in range(6)), *(z(sizes.rates) for _ in range(3))),
-        near=neighbours.allocate(sizes.features, near, full=sizes.features <= metric.FULL_METRIC),
+        near=neighbours.allocate(sizes.near_numbers, near, full=sizes.near_numbers <= metric.FULL_METRIC),
         context=neighbours.allocate(d, context, full=False),
         fast=network.allocate(shape, 2 * seed),
         slow=network.allocate(shape, 2 * seed + 1),
-        linear=Linear(z((c, d)), z((c, d)), z(c), z(c)),
+        linear=Linear(z((c, columns)), z((c, columns)), z(c), z(c)),
         plain=newton.allocate(sizes.plain, c),
         random=newton.allocate(sizes.plain + RANDOM_UNITS, c),
         random_weight=newton.random_features(RANDOM_UNITS, sizes.random_inputs, seed)[0],
         random_offset=newton.random_features(RANDOM_UNITS, sizes.random_inputs, seed)[1],
+        brief=brief.projection(sizes, seed),
         forest=no_trees()
         if not sizes.trees
         else forest.allocate(TREES, sizes.features + sizes.rates, c, tree_window(sizes, budget), seed),
@@ -152,11 +154,11 @@ def scratch(sizes: Sizes) -> Scratch:
         return np.zeros(size, np.float32)
 
     z = np.zeros
-    n = max(sizes.inputs, sizes.features, metric.FULL_METRIC)
+    n = max(sizes.reads, sizes.features, query_size(sizes), metric.FULL_METRIC)
     k = max(sizes.neighbours, 1)
     L, H, C = sizes.depth, sizes.width, sizes.outputs
     return Scratch(
-        near=neighbours.searching(sizes.features, k), context=neighbours.searching(query_size(sizes), k),
+        near=neighbours.searching(sizes.near_numbers, k), context=neighbours.searching(query_size(sizes), k),
         forest=forest.room(sizes.features + sizes.rates, C, TREE_EVENTS),
         early=early.room(C),
         tree_x=f(max(sizes.features + sizes.rates, 1)),
@@ -237,23 +239,21 @@ def continued(size: int, old: int) -> NDArray[np.int64]:
 def grow(state: State, old: Sizes, new: Sizes, seed: int, budget: int,
          horizons: tuple[tuple[float, ...], tuple[float, ...]]) -> State:  # fmt: skip
     """The same learner with other sizes."""
-    features = continued(new.features, old.features)
     rate_source = new.rate_source(old)
-    block = continued(new.contexts * new.features, old.contexts * old.features)
-    query = np.concatenate([rate_source, np.where(block >= 0, old.rates + block, -1)])
-    near_events, context_events = windows(new, budget)
-    near = widen(state.near, new.features, near_events, features, full=new.features <= metric.FULL_METRIC)
-    context = widen(state.context, query_size(new), context_events, query, full=False)
-    inputs = new.input_source(old)
+    block = new.feature_source(old)
+    columns = np.concatenate([rate_source, np.where(block >= 0, old.rates + block, -1)])
+    projection = brief.projection(new, seed)
+    near, context = remembered(state, old, new, budget, projection, columns)
+    inputs = new.read_source(old)
     outputs = continued(new.outputs, old.outputs)
     linear = Linear(
-        weight=spread(spread(state.linear.weight, query, 1), outputs),
-        square=spread(spread(state.linear.square, query, 1), outputs),
+        weight=spread(spread(state.linear.weight, columns, 1), outputs),
+        square=spread(spread(state.linear.square, columns, 1), outputs),
         bias=spread(state.linear.bias, outputs),
         bias_square=spread(state.linear.bias_square, outputs),
     )
     counts = targets(old) + np.arange(COUNTS)
-    columns = np.concatenate([continued(targets(new), targets(old)), counts])
+    outcomes = np.concatenate([continued(targets(new), targets(old)), counts])
     plain = new.plain_source(old)
     units = old.plain + np.arange(RANDOM_UNITS)
     tally = state.tally.copy()
@@ -261,19 +261,20 @@ def grow(state: State, old: Sizes, new: Sizes, seed: int, budget: int,
     tally[5] += moved(state.near, near) or moved(state.context, context)
 
     def reclassed(table: rates.Rates) -> rates.Rates:
-        return table._replace(total=spread(table.total, columns, 2))
+        return table._replace(total=spread(table.total, outcomes, 2))
 
     return State(
         encoder=resize_encoder(state.encoder, old, new),
         near=near,
         context=context,
-        fast=network.grow(state.fast, 2 * seed, new.inputs, new.outputs, inputs),
-        slow=network.grow(state.slow, 2 * seed + 1, new.inputs, new.outputs, inputs),
+        fast=network.grow(state.fast, 2 * seed, new.reads, new.outputs, inputs),
+        slow=network.grow(state.slow, 2 * seed + 1, new.reads, new.outputs, inputs),
         linear=linear,
         plain=newton.grow(state.plain, new.outputs, plain),
         random=newton.grow(state.random, new.outputs, np.concatenate([plain, units])),
         random_weight=newton.random_features(RANDOM_UNITS, new.random_inputs, seed)[0],
         random_offset=newton.random_features(RANDOM_UNITS, new.random_inputs, seed)[1],
+        brief=projection,
         forest=trees(state, old, new, budget, seed),
         early=early.widened(state.early, new.features + new.rates, new.outputs, new.tree_source(old))
         if new.early
@@ -288,6 +289,27 @@ def grow(state: State, old: Sizes, new: Sizes, seed: int, budget: int,
         tally=tally,
         now=state.now,
     )
+
+
+def remembered(
+    state: State, old: Sizes, new: Sizes, budget: int, projection: NDArray[np.float32],
+    columns: NDArray[np.int64],
+) -> tuple[neighbours.Neighbours, neighbours.Neighbours]:  # fmt: skip
+    """The two neighbour memories for other sizes; columns: for what layers read of features, where it was."""
+    near_events, context_events = windows(new, budget)
+    if new.many and not old.many:
+        return (
+            brief.mapped(state.near, near_events, brief.near_map(old, projection)),
+            brief.mapped(state.context, context_events, brief.context_map(old, new, projection)),
+        )
+    features, query = continued(new.near_numbers, old.near_numbers), columns
+    if new.many:
+        rates = new.rate_source(old)
+        query = np.concatenate([rates, old.rates + np.arange(BRIEF)])
+    near = widen(
+        state.near, new.near_numbers, near_events, features, full=new.near_numbers <= metric.FULL_METRIC
+    )
+    return near, widen(state.context, query_size(new), context_events, query, full=False)
 
 
 def resize_encoder(encoder: Encoder, old: Sizes, new: Sizes) -> Encoder:
@@ -374,6 +396,8 @@ def copied(arrays: Arrays) -> Arrays:
 def unflatten(arrays: Mapping[str, NDArray[Any]]) -> State:
     """The state that `flatten` took apart; KeyError names what is missing."""
     import torch
+
+    arrays = {"brief": np.zeros((1, 1), np.float32), **arrays}  # a learner of before had none
 
     def owned(name: str) -> NDArray[Any]:
         array = np.array(arrays[name], order="C", copy=True)

@@ -118,15 +118,35 @@ def observe(e: Any, dim: Any, raw: F64, rate: F64, encoded: F64) -> None:
 
 
 @part
-def near_query(dim: Any, encoded: F64, query: F32) -> None:
-    """The standardised features alone, (F,)."""
-    for f in range(dim.features):
-        query[f] = np.float32(encoded[dim.rates + dim.contexts * f])
+def project(brief: F32, dim: Any, encoded: F64, query: F32) -> None:
+    """query (BRIEF,) ← the projection of many standardised features."""
+    for b in range(brief.shape[0]):
+        row = brief[b]
+        total = np.float32(0.0)
+        for f in range(dim.features):
+            total += row[f] * np.float32(encoded[dim.rates + f])
+        query[b] = total
 
 
 @part
-def context_query(dim: Any, encoded: F64, query: F32) -> int:
-    """Outcome columns, features and their context, (D,); returns D."""
+def near_query(brief: F32, dim: Any, encoded: F64, query: F32) -> int:
+    """The standardised features alone, (F,), or a projection of them; returns how many numbers."""
+    if dim.many == 1:
+        project(brief, dim, encoded, query)
+        return brief.shape[0]
+    for f in range(dim.features):
+        query[f] = np.float32(encoded[dim.rates + dim.contexts * f])
+    return dim.features
+
+
+@part
+def context_query(brief: F32, dim: Any, encoded: F64, query: F32) -> int:
+    """Outcome columns, features and their context (or a projection of the features), (D,); returns D."""
+    if dim.many == 1:
+        for i in range(dim.rates):
+            query[i] = np.float32(encoded[i])
+        project(brief, dim, encoded, query[dim.rates :])
+        return dim.rates + brief.shape[0]
     d = dim.rates + dim.contexts * dim.features
     for i in range(d):
         query[i] = np.float32(encoded[i])
@@ -260,7 +280,7 @@ def sweep(net: Any, dim: Any, x: F32, hidden: F32, slope: F32, above: F32, p: F6
     """Every layer of a network runs once, from the first to the last."""
     for layer in range(dim.depth):
         forward_layer(
-            net, layer, dim.width, dim.inputs, dim.outputs, dim.activation, dim.regression == 1,
+            net, layer, dim.width, dim.reads, dim.outputs, dim.activation, dim.regression == 1,
             above[layer], x, hidden[layer], slope[layer], above[layer + 1], p[layer],
         )  # fmt: skip
 
@@ -270,10 +290,10 @@ def teach(net: Any, dim: Any, rate: float, step: float, target: float, weight: f
           hidden: F32, slope: F32, above: F32, p: F64, delta: F32, sway: F32, scaled: F32) -> None:  # fmt: skip
     """Every layer takes its step from what it read and said in the sweep; no layer needs another's."""
     correction = 1.0 - SQUARE_DECAY**step
-    scale_input(net, dim.inputs, correction, x, x_scaled)
+    scale_input(net, dim.reads, correction, x, x_scaled)
     for layer in range(dim.depth):
         update_layer(
-            net, layer, dim.width, dim.inputs, dim.outputs, dim.regression == 1, rate, correction, target, weight,
+            net, layer, dim.width, dim.reads, dim.outputs, dim.regression == 1, rate, correction, target, weight,
             above[layer], x_scaled, hidden[layer], slope[layer], p[layer], delta, sway, scaled,
         )  # fmt: skip
 

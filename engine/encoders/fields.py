@@ -1,6 +1,7 @@
 """Fields to slots: which number of an event stands where, and which row of statistics a category has.
 
-Numbers, booleans and elements of arrays fill one slot each. A string is a category: every value has a row of
+Numbers, booleans and elements of arrays fill one slot each; of an image (`engine.encoders.picture`) the cells
+of its thumbnail do, and its pixels go to the wide vector. A string is a category: every value has a row of
 outcome statistics, and a value that is frequent in its field has a slot (1 where it is present, 0 where
 another value is): from its `OFTEN`th event on, if it was in a `COMMON`th part of the field's events by then,
 and up to `ONE_HOT` values per field. Names get slots when an event with them is observed; until then a
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.encoders import picture
 from engine.encoders.categories import Categories, stable_hash
 from engine.names import from_json, plain, storable, to_json
 
@@ -57,6 +59,12 @@ def usable(values: NDArray[np.float64]) -> int:
     return int(bad.sum())
 
 
+def shown(shape: tuple[int, ...]) -> str:
+    """The shape of images whose planes are (c, h, w), as they are given."""
+    channels, height, width = shape
+    return f"({height}, {width})" if channels == 1 else f"({height}, {width}, {channels})"
+
+
 def shortened(text: str) -> str:
     """A category's text, of bounded length and still its own: a long one ends in a hash of the whole."""
     if len(text) <= LONGEST:
@@ -70,10 +78,11 @@ class Encoded:
 
     categories: (field, value) per categorical field that is present. unknown: slots to be made, with values.
     shared: slot → values of names past `max_features` that fall on it. bad: infinite numbers, now missing.
-    fleeting: whether a value may be another one later, as elements of arrays and lists may.
+    fleeting: whether a value may be another one later, as elements of arrays and lists may. images: (c, h, w)
+    per image field.
     """
 
-    __slots__ = ("bad", "categories", "fleeting", "shared", "unknown", "values")
+    __slots__ = ("bad", "categories", "fleeting", "images", "shared", "unknown", "values")
 
     def __init__(self, values: list[float]) -> None:
         self.values = values
@@ -81,13 +90,14 @@ class Encoded:
         self.categories: dict[Hashable, str] = {}
         self.unknown: dict[Slot, float] = {}
         self.shared: dict[int, list[float]] = {}
+        self.images: dict[Hashable, NDArray[np.float32]] = {}
         self.bad = 0
 
 
 class Fields:
     """Names of an event's fields → slots and rows; grows as names appear, up to `max_features` slots.
 
-    slots: Slot → index. category_fields: field → index. categories: their values.
+    slots: Slot → index. category_fields: field → index. categories: their values. images: field → (c, h, w).
     """
 
     def __init__(self, max_features: int) -> None:
@@ -98,6 +108,7 @@ class Fields:
         self.one_hot: dict[Hashable, list[str]] = {}
         self.category_fields: dict[Hashable, int] = {}
         self.categories = Categories()
+        self.images: dict[Hashable, tuple[int, ...]] = {}
         self.size = 0
 
     def encode(self, x: Mapping[Hashable, Any]) -> Encoded:
@@ -149,6 +160,9 @@ class Fields:
                 raise FeatureError(
                     f"feature {name!r} holds an array of {array.dtype}; expected numbers; convert it first"
                 )
+            if self.is_image(name, array.shape):
+                self._image(encoded, name, array)
+                return
             for index, element in enumerate(array.astype(np.float64).ravel().tolist()):
                 self._put(encoded, (name, index), element)
         elif isinstance(value, datetime):
@@ -158,6 +172,35 @@ class Fields:
                 f"feature {name!r} is {value!r} of type {type(value).__name__}; expected a number, "
                 "a boolean, a string, a datetime, None or an array of numbers; convert or leave out the field"
             )
+
+    def is_image(self, name: Hashable, shape: tuple[int, ...]) -> bool:
+        """Whether a field's array is an image: one of that shape, unless the field held other numbers before.
+
+        FeatureError where the field is known as one of images and the array is none.
+        """
+        known = self.images.get(name)
+        if known is None:
+            return picture.is_image(shape) and (name, 0) not in self.slots
+        if not picture.is_image(shape):
+            raise FeatureError(
+                f"feature {name!r} is an array of shape {shape}; expected an image, as it held before, "
+                f"of shape {shown(known)}; give other arrays a name of their own"
+            )
+        return True
+
+    def _image(self, encoded: Encoded, name: Hashable, array: NDArray[Any]) -> None:
+        shape, known = picture.measures(array.shape), self.images.get(name)
+        if known is not None and known != shape:
+            raise FeatureError(
+                f"feature {name!r} is an image of shape {array.shape}, read as {shown(shape)}; expected "
+                f"{shown(known)}, as its first one was; resize it, or give images of another shape another name"
+            )
+        image, bad = picture.planes(array)
+        encoded.bad += bad
+        if picture.seen(image):
+            encoded.images[name] = image
+        for index, value in enumerate(picture.thumbnail(image)):
+            self._put(encoded, (name, index), value)
 
     def _put(self, encoded: Encoded, slot: Slot, value: float) -> None:
         if abs(value) > LARGEST:
@@ -184,6 +227,10 @@ class Fields:
         return -sum(
             math.log((held.seen(name) + 1.0) / (held.events(name[0]) + 2.0)) for name in categories.items()
         )
+
+    def admit_image(self, name: Hashable, image: NDArray[np.float32]) -> None:
+        """An image (c, h, w) was observed: from now on the field's images have its shape."""
+        self.images.setdefault(name, image.shape)
 
     def admit(self, unknown: Iterable[Slot], categories: Mapping[Hashable, str]) -> None:
         """An event is observed: slots for new names, in sorted order, and for values frequent by now."""
@@ -267,6 +314,7 @@ class Fields:
             "slots": [[to_json(name), part] for name, part in self.slots],
             "category_fields": [to_json(name) for name in self.category_fields],
             "seen": seen,
+            "images": [[to_json(name), list(shape)] for name, shape in self.images.items()],
         }
 
     @classmethod
@@ -277,4 +325,5 @@ class Fields:
             fields._add((from_json(name), part))
         fields.category_fields = {from_json(name): i for i, name in enumerate(state["category_fields"])}
         fields.categories = Categories.from_state(arrays, state["seen"])
+        fields.images = {from_json(name): tuple(shape) for name, shape in state.get("images", ())}
         return fields
