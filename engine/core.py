@@ -455,7 +455,9 @@ class Core:
         Without `added` the caller's own experts are left out.
         """
         fields, fields_meta = self.fields.state()
-        arrays = state.flatten(self.state, trees=self.options.trees, early=self.options.early)
+        has = self.options
+        parts = {"forest": has.trees, "early": has.early, "rival": has.sleep, "sleep": has.sleep}
+        arrays = state.flatten(self.state, absent=[group for group, there in parts.items() if not there])
         arrays |= {f"fields.{name}": array for name, array in fields.items()}
         arrays |= {f"overdue.{name}": array for name, array in self.overdue.snapshot().items()}
         arrays |= {f"wide.{name}": array for name, array in self.wide.snapshot().items()}

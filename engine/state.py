@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -365,17 +365,15 @@ def with_rows(table: rates.Rates, rows: int) -> rates.Rates:
     return table._replace(total=spread(table.total, room), time=time)
 
 
-def flatten(state: State, *, trees: bool = True, early: bool = True) -> Arrays:
-    """Every array under its name, copied; without `trees` theirs are left out, likewise without `early`."""
-    arrays = {name: getattr(state, name) for name in PLAIN}
+def flatten(state: State, *, absent: Collection[str] = ()) -> Arrays:
+    """Every array under its name, copied; without those of the groups that are `absent`."""
+    arrays = {name: getattr(state, name) for name in PLAIN if name != "brief" or state.brief.size > 1}
     for group, kind in GROUPS.items():
+        if group in absent:
+            continue
         held = getattr(state, group)
         if group == "forest":
-            if not trees:
-                continue
             held = forest.trimmed(held)
-        if group == "early" and not early:
-            continue
         for field in kind._fields:
             arrays[f"{group}.{field}"] = getattr(held, field)
     return copied(arrays)

@@ -195,7 +195,7 @@ class Wide:
     # -- snapshot -------------------------------------------------------------------------------------------
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
-        """All that changes, copied."""
+        """All that changes, copied; nothing where there was neither an image nor many features."""
         out: dict[str, NDArray[Any]] = {}
         for at, made in enumerate(self.maps.values()):
             if made is not None:
@@ -208,7 +208,8 @@ class Wide:
             out |= {f"early{at}.{i}": image.copy() for i, image in enumerate(event.images.values())}
             if event.values is not None:
                 out[f"early{at}.values"] = event.values.copy()
-        return out | {"names": pack([list(self.maps), self.order, events])}
+        known = self.maps or self.order or events or self.units is not None
+        return out | {"names": pack([list(self.maps), self.order, events])} if known else {}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Go back to what `snapshot` returned; nothing where a learner of before had no such thing."""

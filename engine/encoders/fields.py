@@ -313,8 +313,8 @@ class Fields:
             "max_features": self.max_features,
             "slots": [[to_json(name), part] for name, part in self.slots],
             "category_fields": [to_json(name) for name in self.category_fields],
-            "seen": seen,
             "images": [[to_json(name), list(shape)] for name, shape in self.images.items()],
+            "seen": seen,
         }
 
     @classmethod
