@@ -71,9 +71,8 @@ def allocate(features: int, classes: int) -> Analytic:
 def bytes_of(features: int, classes: int) -> int:
     """Bytes of a memory of these sizes."""
     packed = features * (features + 1) // 2
-    return 8 * (3 * packed + 2 * features + classes * (features + 5) + 16) + 4 * features * (
-        2 * BLOCK + 2 * classes
-    )
+    numbers = 3 * packed + 2 * features + classes * (features + 5) + 17
+    return 8 * numbers + 4 * features * 2 * (BLOCK + classes)
 
 
 def grown(memory: Analytic, classes: int) -> Analytic:
