@@ -30,9 +30,9 @@ class Episodic(NamedTuple):
     """Kept examples of `width` numbers x, C classes, and the last events beside them.
 
     code: (slots, width) uint8, 128 ± 127 √(|x|/top), small numbers to more digits than great ones; label, serial:
-    (slots,) int64, class (−1: the slot is free) and label number; key: (slots,) float64, u^(1/(1 + surprise)) with
-    u uniform, negative for a withheld example: of a class that is to shrink the least |key| leaves (Efraimidis and
-    Spirakis 2006).
+    (slots,) int64, class (−1: the slot is free) and label number; key: (slots,) float64, u^(1/(1 + surprise))
+    with u uniform, negative for a withheld example: of a class that is to shrink the least |key| leaves
+    (Efraimidis and Spirakis 2006).
     after, before: (slots,) int32, rings of slots, one per class of those that train and one of those withheld;
     cursor: (2, C) int32, where rehearsal is in each, −1 where it is empty; held: (2, C) int64 their sizes.
     turn: (2,) int64, the class whose turn it is in either.
