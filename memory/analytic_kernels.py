@@ -60,6 +60,8 @@ FAST = {"reassoc", "contract", "nsz"}
 row_at = njit(nogil=True, error_model="numpy")(python_row_at)
 SAME = {"contract"}  # elementwise with stores: each number rounds alike wherever it lies
 
+part = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
@@ -93,7 +95,7 @@ def copy_row(row: F64, weight: float, unit: F64, i: int, out: F64) -> None:
     out[i] = 1.0
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def fold(m: Any, first: int, last: int) -> None:
     """Rows `first` … `last` − 1 of the scatter take the block that is complete."""
     v = m.block[1 - m.place[FILLING]]
@@ -137,7 +139,7 @@ def subtract(y: F64, row: F64, factor: float, n: int) -> None:
         y[k] -= factor * row[k]
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def factor_row(L: F64, i: int, first: int, ridge: float) -> None:
     """Finish row i of the factor, whose columns before `first` are done."""
     at = i * (i + 1) // 2
@@ -148,7 +150,7 @@ def factor_row(L: F64, i: int, first: int, ridge: float) -> None:
     row[i] = math.sqrt(max(row[i] + ridge - dot(row, row, i), LEAST))
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def factor_rows(L: F64, i: int, last: int, ridge: float) -> None:
     """Rows i … last − 1, at most `ROWS`, of the Cholesky factor, in place of those of the matrix."""
     first = 0
@@ -168,7 +170,7 @@ def factor_rows(L: F64, i: int, last: int, ridge: float) -> None:
         factor_row(L, row, first, ridge)
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def down(L: F64, y: F64) -> float:
     """y ← L⁻¹ y; the sum of its squares."""
     for i in range(y.shape[0]):
@@ -178,7 +180,7 @@ def down(L: F64, y: F64) -> float:
     return dot(y, y, y.shape[0])
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def up(L: F64, y: F64) -> None:
     """y ← L⁻ᵀ y."""
     for i in range(y.shape[0] - 1, -1, -1):
@@ -188,7 +190,7 @@ def up(L: F64, y: F64) -> None:
         subtract(y, row, y[i], i)
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def solve(m: Any, which: int, c: int) -> None:
     """The linear score of one class by one of the factors."""
     d = m.mean.shape[1]
@@ -204,7 +206,7 @@ def solve(m: Any, which: int, c: int) -> None:
     m.solved[which, c] = m.seen[c]
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def probe(m: Any, which: int, row: int) -> None:
     """Measure vᵀ Σ⁻¹ v of one recent event's deviation."""
     d = m.mean.shape[1]
@@ -215,7 +217,7 @@ def probe(m: Any, which: int, row: int) -> None:
     m.length[which] += (down(m.factor[which], y) - m.length[which]) / (1.0 + row)
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def advance_factor(m: Any) -> None:
     """This event's share of the factor that is being made."""
     d = m.mean.shape[1]
@@ -233,7 +235,7 @@ def advance_factor(m: Any) -> None:
         m.length[1 - m.place[ACTIVE]] = 0.0
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def advance_solving(m: Any) -> None:
     """One class more, or one probe, by the new factor; after the last class it decides."""
     making = 1 - m.place[ACTIVE]
@@ -273,7 +275,7 @@ def take(m: Any, z: F32, c: int, weight: float) -> None:
     m.place[FILLED] += 1
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def turn(m: Any) -> None:
     """A block is complete and the one before is folded: they change places, and a factor may come due."""
     filled = m.place[FILLED]
@@ -290,7 +292,7 @@ def turn(m: Any) -> None:
         m.total[MAKING] = m.total[SEEN]
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def learn(m: Any, z: F32, c: int, weight: float) -> None:
     """One event of class c: into the statistics, and its share of folding, factoring and solving."""
     d = m.mean.shape[1]
@@ -323,7 +325,7 @@ def dot32(w: F32, z: F32) -> float:
     return float(total)
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def score(m: Any, z: F32, classes: int, s: F64) -> bool:
     """s_c ← w_c·z + b_c less the largest, −∞ for classes not solved; False while no class is."""
     which = m.place[ACTIVE]
@@ -340,7 +342,7 @@ def score(m: Any, z: F32, classes: int, s: F64) -> bool:
     return True
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def say(m: Any, z: F32, classes: int, p: F64) -> None:
     """p ← softmax(s/T), (C,); the classes alike before the first factor."""
     if not score(m, z, classes, p):
@@ -357,7 +359,7 @@ def say(m: Any, z: F32, classes: int, p: F64) -> None:
         p[c] /= total
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def temper(m: Any, z: F32, classes: int, c: int, s: F64, p: F64) -> None:
     """One step of log T by the log loss of class c; before the event is learned. s, p: (C,) float64 scratch."""
     if not score(m, z, classes, s) or s[c] == -np.inf:

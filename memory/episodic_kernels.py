@@ -16,11 +16,13 @@ MOST_SURPRISED = 4.0
 PART = 64  # numbers after which a search looks whether a kept example is too far
 FAST = {"reassoc", "contract", "nsz"}
 
+part = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def uniform(random: Any) -> float:
     """A number in (0, 1), by SplitMix64 (Steele et al. 2014)."""
     random[0] += np.uint64(0x9E3779B97F4A7C15)
@@ -31,7 +33,7 @@ def uniform(random: Any) -> float:
     return (float(x >> np.uint64(12)) + 0.5) / 4503599627370496.0
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def encode(x: F32, top: float, code: U8) -> None:
     """code ← 128 ± 127 √(|x|/top), rounded, within 1 … 255."""
     for i in range(x.shape[0]):
@@ -40,7 +42,7 @@ def encode(x: F32, top: float, code: U8) -> None:
         code[i] = np.uint8(128.5 + far if value > 0.0 else 128.5 - far)
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def decode(code: U8, top: float, x: F32) -> None:
     """x ← ±top ((code − 128)/127)²."""
     for i in range(x.shape[0]):
@@ -48,7 +50,7 @@ def decode(code: U8, top: float, x: F32) -> None:
         x[i] = np.float32(top * far * abs(far))
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def see(m: Any, x: F32) -> None:
     """The codes' range is set by the first event that is not zero everywhere."""
     if m.place[RANGED] == 1:
@@ -61,7 +63,7 @@ def see(m: Any, x: F32) -> None:
         m.place[RANGED] = 1
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def link(m: Any, slot: int, withheld: int, c: int) -> None:
     """The slot joins its class's ring behind all others: it is rehearsed after them."""
     at = m.cursor[withheld, c]
@@ -75,7 +77,7 @@ def link(m: Any, slot: int, withheld: int, c: int) -> None:
     m.held[withheld, c] += 1
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def release(m: Any, slot: int) -> None:
     """A slot becomes free."""
     withheld, c = kind_of(m, slot), m.label[slot]
@@ -94,13 +96,13 @@ def release(m: Any, slot: int) -> None:
         m.code[slot, i] = np.uint8(0)
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def kind_of(m: Any, slot: int) -> int:
     """1 for a withheld example, 0 for one that trains: the sign of its key tells."""
     return 1 if m.key[slot] < 0.0 else 0
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def place_for(m: Any, c: int, key: float) -> int:
     """The slot that an example of class c with this key may have, −1 for none.
 
@@ -129,7 +131,7 @@ def place_for(m: Any, c: int, key: float) -> int:
     return found
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def keep(m: Any, x: F32, c: int, surprise: float, serial: int) -> int:
     """Keep an event, or not: −1 where it is not kept, 0 where it is, 1 where it is withheld from training."""
     if m.label.shape[0] == 0:
@@ -153,7 +155,7 @@ def keep(m: Any, x: F32, c: int, surprise: float, serial: int) -> int:
     return withheld
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def follow(m: Any, x: F32, serial: int) -> None:
     """The event enters the ring of the last ones."""
     if m.ring.shape[0] == 0 or m.place[RANGED] == 0:
@@ -164,7 +166,7 @@ def follow(m: Any, x: F32, serial: int) -> None:
     m.place[NEXT] = (at + 1) % RECENT
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def rehearse(m: Any, withheld: int) -> int:
     """The next slot to rehearse, class after class, in each one after the other; −1 where there is none."""
     classes = m.cursor.shape[1]
@@ -188,7 +190,7 @@ def apart(a: U8, b: U8, first: int, last: int) -> int:
     return int(total)
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def distance(a: U8, b: U8, bound: int) -> int:
     """The squared distance of two codes; some number above `bound` where it is above."""
     total, width = 0, a.shape[0]
@@ -199,8 +201,8 @@ def distance(a: U8, b: U8, bound: int) -> int:
     return total
 
 
-@njit(nogil=True, error_model="numpy")
-def nearest(m: Any, code: U8, before: int) -> tuple[int, int]:
+@part
+def nearest(m: Any, code: U8, before: int) -> Any:
     """(squared distance, slot) of the nearest example with a label number below `before`, or (−1, −1)."""
     best, found = np.int64(1) << 62, NONE
     for slot in range(m.label.shape[0]):
@@ -212,8 +214,8 @@ def nearest(m: Any, code: U8, before: int) -> tuple[int, int]:
     return (best, found) if found != NONE else (-1, -1)
 
 
-@njit(nogil=True, error_model="numpy")
-def nearest_recent(m: Any, code: U8) -> int:
+@part
+def nearest_recent(m: Any, code: U8) -> Any:
     """The squared distance of the nearest of the last events; −1 for none."""
     best, found = np.int64(1) << 62, False
     for at in range(m.ring.shape[0]):
@@ -222,7 +224,7 @@ def nearest_recent(m: Any, code: U8) -> int:
     return best if found else -1
 
 
-@njit(nogil=True, error_model="numpy")
+@part
 def forget(m: Any, serial: int) -> bool:
     """Take the example of this label number out, wherever it stands; whether it was there."""
     found = False
