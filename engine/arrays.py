@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from engine.added import usable as ready
 from engine.core import Core, Kept
 from engine.encoders.fields import usable
-from engine.kernels import FORECAST, LEARN, OBSERVE
+from engine.kernels import FORECAST, LEARN, LIVE, OBSERVE
 from engine.names import storable
 
 F32 = NDArray[np.float32]
@@ -189,7 +189,7 @@ def test_then_train(
                     events, targets[at:end], weights[at:end], core.classes, core.sizes.outputs
                 )
             said = core.run_chunk(
-                FORECAST | OBSERVE | LEARN, rows.values, rows.wide, times[at:end], keys,
+                FORECAST | OBSERVE | LEARN | LIVE, rows.values, rows.wide, times[at:end], keys,
                 no_categories(core, m), numbers, weights[at:end], ids=None if ids is None else ids[at:end],
                 given=given,
             )  # fmt: skip
@@ -240,7 +240,7 @@ def numbered(core: Core, targets: Sequence[Any], at: int, end: int) -> F64:
 
 def one(core: Core, row: NDArray[Any], target: Any, time: float, weight: float, id: Hashable | None) -> F64:
     """A single row by the path of single events: (1, outputs at forecast time)."""
-    kept = core.forecast(row_dict(row), id, None if math.isnan(time) else time)
+    kept = core.forecast(row_dict(row), id, None if math.isnan(time) else time, live=True)
     answer = kept.answers()
     core.learn(kept, target, weight)
     return answer[None, :]

@@ -15,7 +15,7 @@ import numpy as np
 
 from engine.arrays import no_categories
 from engine.core import Core, Kept
-from engine.kernels import FORECAST, LEARN, OBSERVE
+from engine.kernels import FORECAST, LEARN, LIVE, OBSERVE
 
 UNFIT = (TypeError, ValueError, OverflowError)
 """What an event, a label or a weight raises that a learner cannot take."""
@@ -136,7 +136,7 @@ class Chunk:
             given = core.added.follow(events, targets, self._weights[:n], core.classes, core.sizes.outputs)
             self._events = []
         out = core.run_chunk(
-            FORECAST | OBSERVE | LEARN, self._X[:n], self._W[:n], self._times[:n], self._keys[:n],
+            FORECAST | OBSERVE | LEARN | LIVE, self._X[:n], self._W[:n], self._times[:n], self._keys[:n],
             self._categories[:n], self._targets[:n], self._weights[:n], ids=ids, rare=self._rare[:n],
             given=given,
         )  # fmt: skip

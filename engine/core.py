@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import compiled, forecast, kernels, state
+from engine import compiled, experience, forecast, kernels, state
 from engine.added import Added, usable
 from engine.encoders.categories import row_of
 from engine.encoders.fields import Encoded, Fields
 from engine.forecast import Forecast
-from engine.kernels import FORECAST, LEARN, OBSERVE, WARM, Settings
+from engine.kernels import FORECAST, LEARN, LIVE, OBSERVE, WARM, Settings
 from engine.layout import MANY, OBSERVED, SENSED, Sizes
 from engine.name_table import NameTable
 from engine.names import from_json, plain, to_json
@@ -60,7 +60,7 @@ class Core:
             contexts=3 if options.context else 1, recall=options.recall, history=options.label_history,
             neighbours=options.neighbours, networks=2, depth=options.layers, width=options.width,
             activation=ACTIVATIONS[options.activation], regression=regression, metric=options.metric,
-            trees=options.trees, early=options.early,
+            trees=options.trees, early=options.early, kept=options.kept_bytes,
             key_horizons=len(options.horizons), category_horizons=len(options.category_horizons),
             added=self.added.names,
         )  # fmt: skip
@@ -78,7 +78,7 @@ class Core:
 
     def _prepare(self) -> None:
         self.dim = self.sizes.dim
-        self.scratch = state.scratch(self.sizes)
+        self.scratch = state.scratch(self.sizes, self.wide.units)
         self.settings = Settings(
             float(self.options.rate), float(self.options.slow_rate), float(self.options.linear_rate)
         )
@@ -95,13 +95,15 @@ class Core:
 
     # -- events ---------------------------------------------------------------------------------------------
 
-    def forecast(self, x: Mapping[Hashable, Any], id: Hashable | None, time: float | None) -> Forecast:
-        """What is expected for x, kept with all it was made from."""
-        return self.forecast_encoded(self.fields.encode(x), self.key_values(x), id, time, x)
+    def forecast(
+        self, x: Mapping[Hashable, Any], id: Hashable | None, time: float | None, *, live: bool = False
+    ) -> Forecast:
+        """What is expected for x, kept with all it was made from; live: x is an event that is learned from."""
+        return self.forecast_encoded(self.fields.encode(x), self.key_values(x), id, time, x, live=live)
 
     def forecast_encoded(
         self, encoded: Encoded, keys: tuple[Hashable, ...], id: Hashable | None, time: float | None,
-        x: Mapping[Hashable, Any],
+        x: Mapping[Hashable, Any], *, live: bool = False,
     ) -> Forecast:  # fmt: skip
         """The same for an event whose fields stand in slots; `encoded` becomes part of the forecast."""
         record = np.zeros(self.dim.record)
@@ -117,7 +119,7 @@ class Core:
         if encoded.images:
             kept.images = {n: image for n, image in encoded.images.items() if self.wide.awaits(n)}
         self._run(
-            FORECAST, math.nan if time is None else time, self._key_rows(keys, admit=False),
+            FORECAST | LIVE * live, math.nan if time is None else time, self._key_rows(keys, admit=False),
             self._category_rows(encoded.categories, admit=False), record,
         )  # fmt: skip
         if self.surprise is not None:
@@ -185,11 +187,15 @@ class Core:
     def _make_maps(self, names: list[Hashable | None]) -> None:
         """The first events suffice for these maps: make them, and hand over the events that came before."""
         started = self.wide.make(names)
-        self._resize(wide=self.wide.size, wide_inputs=self.wide.inputs)
+        units = self.wide.units
+        source = self.wide.size if units is None else len(units.deviation)
+        self._resize(wide=self.wide.size, wide_inputs=self.wide.inputs, source=source)
         self._start_wide(started)
 
     def _start_wide(self, started: Started) -> None:
         """Labelled events from before the map: what reads the wide vector learns them first."""
+        if self.sizes.lasting and len(started.targets):
+            kernels.start_lasting(self._bind(), *started)
 
     def _rows(self, kept: Forecast) -> tuple[I64, I64]:
         keys = self._key_rows(kept.keys, admit=True)
@@ -240,7 +246,7 @@ class Core:
             self.added.learn(kept.event, target, weight)
             kept.event = None
         if self.wide.early:
-            self.wide.label(int(kept.record[OBSERVED]) - 1, number, weight)
+            self.wide.label(int(kept.record[OBSERVED]) - 1, number, weight, int(self.state.tally[1]) - 1)
         if self.surprise is not None and kept.surprise is not None:
             self.surprise.learn(kept.surprise, self.label_surprise(kept, target))
 
@@ -399,8 +405,7 @@ class Core:
             self.state, self.sizes, new, self.options.seed, self.options.memory_budget, self.horizons
         )
         if self.state.near.serial.shape[0] < slots:
-            held = set(self.state.near.serial.tolist())
-            self.experience = {s: kept for s, kept in self.experience.items() if s in held}
+            self._named()
         self.sizes = new
         self._prepare()
 
@@ -412,6 +417,13 @@ class Core:
             return
         near = self.state.near  # holds all that the context memory holds, and more
         first, slots = int(self.state.tally[1]), near.serial.shape[0]
+        if self.sizes.lasting:  # kept examples stay longer: what is gone is looked for now and then
+            if len(self.experience) > 2 * (slots + len(self.state.lasting.episodic.serial)):
+                self._named()
+            for serial, kept in enumerate(events, first):
+                if kept != NOTHING:
+                    self.experience[serial] = kept
+            return
         if self.experience:
             at, n = int(near.place[0]), min(len(events), slots)
             for serial in (
@@ -422,6 +434,12 @@ class Core:
         for serial, kept in enumerate(events[-slots:], first + max(len(events) - slots, 0)):
             if kept != NOTHING:
                 self.experience[serial] = kept
+
+    def _named(self) -> None:
+        """Let go of the names of events that are stored no longer."""
+        kept = self.state.lasting.episodic
+        held = {s for of in (self.state.near.serial, kept.serial, kept.ring_serial) for s in of.tolist()}
+        self.experience = {s: event for s, event in self.experience.items() if s in held}
 
     def forget(self, id: Hashable) -> int:
         """Remove stored events with this id from every memory; how many there were."""
@@ -437,6 +455,8 @@ class Core:
                 found = bool(kernels.forget_in_trees(self.state.forest, serial, self.regression)) or found
             if self.options.early:
                 found = early.forget(self.state.early, serial) or found
+            if self.sizes.lasting:
+                found = bool(kernels.forget_kept(self.state.lasting.episodic, serial)) or found
             removed += found
             del self.experience[serial]
         seen = 0 if self.surprise is None else self.surprise.forget(id)
@@ -447,6 +467,20 @@ class Core:
             self.counts["forgotten"] += removed
         return removed
 
+    def bytes_by_memory(self) -> dict[str, int]:
+        """Bytes of each memory, at their present sizes."""
+
+        def of(group: Any) -> int:
+            return sum(part.nbytes for part in group)
+
+        held = {"neighbours": of(self.state.near) + of(self.state.context)}
+        if self.options.trees:
+            held["trees"] = of(self.state.forest)
+        held["outcome rates"] = of(self.state.key_rates) + of(self.state.category_rates)
+        if self.sizes.lasting:
+            held |= experience.memory_bytes(self.state.lasting)
+        return held
+
     # -- snapshot -------------------------------------------------------------------------------------------
 
     def to_state(self, *, added: bool = True) -> tuple[state.Arrays, dict[str, Any]]:
@@ -455,6 +489,8 @@ class Core:
         Without `added` the caller's own experts are left out.
         """
         fields, fields_meta = self.fields.state()
+        if self.sizes.lasting:
+            self._named()
         has = self.options
         parts = {"forest": has.trees, "early": has.early, "rival": has.sleep, "sleep": has.sleep}
         arrays = state.flatten(self.state, absent=[group for group, there in parts.items() if not there])

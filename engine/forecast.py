@@ -145,11 +145,14 @@ def relay(forecast: Forecast, new: Sizes) -> None:
         table = record[at_new : at_new + rows * b.outputs].reshape(rows, b.outputs)
         table[:, a.outputs :] = fill
         table[:, : a.outputs] = source[at_old : at_old + rows * a.outputs].reshape(rows, a.outputs)
+    if b.experts > a.experts:  # experts that were not there then said nothing
+        more = b.at_logp + a.experts * b.outputs
+        record[more : b.at_each] = 0.0 if new.regression else -math.log(b.outputs)
     record[b.at_wide : b.at_wide + a.record - a.at_wide] = source[a.at_wide :]
     forecast.record, forecast.sizes = record, new
 
 
-GROWN = ("features", "outputs", "keys", "categories", "many", "wide", "wide_inputs")
+GROWN = ("features", "outputs", "keys", "categories", "many", "wide", "wide_inputs", "source")
 """The sizes in which kept forecasts may differ."""
 
 
@@ -195,7 +198,7 @@ def pack(forecasts: Sequence[Forecast]) -> dict[str, NDArray[Any]]:
 
 def unpack(arrays: Mapping[str, NDArray[Any]], base: Sizes, labels: Sequence[Hashable]) -> list[Forecast]:
     """What `pack` took; base: what all share, labels: the classes of which each forecast knew the first few."""
-    few = {"many": False, "wide": 0, "wide_inputs": 0}  # in a release before, there was no more
+    few = {"many": False, "wide": 0, "wide_inputs": 0, "source": 0}  # in a release before, there was no more
     sizes = [replace(base, **few | dict(zip(GROWN, row, strict=False))) for row in arrays["sizes"].tolist()]
     known = {n: tuple(labels[:n]) for n in set(arrays["labels"].tolist())}
     columns = [arrays[name].tolist() for name in ("times", "versions", "infinite", "labels", "sizes_row")]

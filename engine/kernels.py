@@ -14,7 +14,7 @@ from numba import njit, types
 from numba.experimental import structref
 from numpy.typing import NDArray
 
-from engine import sleep
+from engine import experience, mixing, sleep
 from engine.compiled import entry_point
 from engine.layout import CENTRE, MOVES, OBSERVED, SENSED, SPREAD, STAMP, TIME, VALUE
 from engine.steps import (
@@ -44,9 +44,9 @@ from engine.steps import (
     teach_early,
     teach_trees,
 )
-from memory import rates, tree_kernels
+from memory import episodic_kernels, rates, tree_kernels
 
-FORECAST, OBSERVE, LEARN, WARM = 1, 2, 4, 8
+FORECAST, OBSERVE, LEARN, WARM, LIVE = 1, 2, 4, 8, 16
 FAST = {"reassoc", "contract", "nsz"}
 
 # Arrays taken from a state count no references, here and in all that is called from here and allocates nothing:
@@ -91,10 +91,10 @@ class State(NamedTuple):
 
     tally: (6,) int64 — events observed, labels learned, last label, the one before (−1: none), a stamp
         that moves whenever another recall could find others, and how often stored events changed their slots.
-    forest: sliding-window trees.  early: one tree on the first events.  plain, random: second-order experts;
-        random_weight, random_offset: the ReLU features of the latter.  mixer, rival: the mixture, and one that
-        hears other experts (`engine.sleep`).  brief: (BRIEF, F) float32, the projection of many features; (1, 1)
-        if they are few.
+    forest: sliding-window trees.  early: one tree on the first events.  lasting: experience over wide inputs
+        (`engine.experience`).  plain, random: second-order experts; random_weight, random_offset: the ReLU
+        features of the latter.  mixer, rival: the mixture, and one that hears other experts (`engine.sleep`).
+        brief: (BRIEF, F) float32, the projection of many features; (1, 1) if they are few.
     prior: (2, C) float64 class counts decayed over 500 and 5,000 labels; regression: (1, 3)
         count, mean and squared deviations of the target.
     transition: (C, C) float64 decayed counts of label after label (1 × 1 without label history).
@@ -113,6 +113,7 @@ class State(NamedTuple):
     brief: F32
     forest: Any
     early: Any
+    lasting: Any
     mixer: Any
     rival: Any
     sleep: Any
@@ -131,6 +132,7 @@ class Scratch(NamedTuple):
     context: Any
     forest: Any
     early: Any
+    lasting: Any
     tree_x: F32
     query: F32
     soft: F64
@@ -191,6 +193,36 @@ def bind(state: Any, scratch: Any, dim: Any, settings: Any) -> Any:
     return Bound(state, scratch, dim, settings)
 
 
+@experience.part
+def recall_lasting(e: Any, room: Any, dim: Any, record: F64, wide: F32, raw: F64, logp: F64) -> None:
+    """What the experts on the wide vector say; all classes alike where nothing of it was there."""
+    if record[SENSED] > 0.0:
+        experience.read(room, dim.wide_inputs == 0, wide, raw)
+        experience.say(e, room, dim.outputs, room.said)
+    else:
+        for k in range(dim.lasting):
+            for c in range(dim.outputs):
+                room.said[k, c] = 1.0 / dim.outputs
+    for k in range(dim.lasting):
+        row = logp[dim.experts - dim.lasting + k]
+        for c in range(dim.outputs):
+            row[c] = math.log(max(room.said[k, c], mixing.FLOOR))
+
+
+@experience.part
+def learn_lasting(
+    e: Any, room: Any, mixer: Any, dim: Any, record: F64, wide: F32, raw: F64, each: F64, label: int,
+    weight: float, serial: int,
+) -> None:  # fmt: skip
+    """The label of an event comes to the experts on the wide vector; before the mixers learn from it."""
+    expected = 0.0
+    for m in range(each.shape[0]):
+        expected += mixer.belief[m] * each[m, label]
+    many = dim.wide_inputs == 0
+    experience.read(room, many, wide, raw)
+    experience.learn(e, room, many, dim.outputs, label, weight, expected, serial)
+
+
 @uncounted
 def events(
     operations: int, state: Any, scratch: Any, dim: Any, settings: Any, X: F64, W: F32, times: F64, keys: I64,
@@ -208,7 +240,7 @@ def events(
     wide = record[dim.at_wide :].view(np.float32)[: dim.wide]
     at_context = dim.at_slot + 1 + 2 * dim.neighbours
     linear_at = 7
-    added_at = dim.experts - dim.added - (2 if dim.history > 0 else 0)
+    added_at = dim.experts - dim.lasting - dim.added - (2 if dim.history > 0 else 0)
     voices, sleeping = scratch.voices, state.sleep
     for row in range(n):
         voiced = sleep.voiced(sleeping)
@@ -287,11 +319,15 @@ def events(
             for a in range(dim.added):
                 hear(given[row], a, dim, record, scratch.soft)
                 say(logp, regression, added_at + a, scratch.soft)
+            if dim.lasting > 0:
+                recall_lasting(state.lasting, scratch.lasting, dim, record, wide, raw, logp)
             for k in range(sleep.MEMBERS.shape[0]):
                 if voiced & sleep.MEMBERS[k] == 0:
                     sleep.hush(logp, sleep.FIRST + k)
             heard = sleep.hear(sleeping, 0, dim, logp, record, voices)
             sleep.mix(state.mixer, dim, voices, heard, each, p)
+            if dim.lasting > 0 and operations & LIVE == 0 and record[SENSED] > 0.0:
+                experience.trust(state.lasting, scratch.lasting, dim.outputs, tally[1], p)
             for c in range(dim.outputs):
                 out[row, c] = p[c] * record[SPREAD] + record[CENTRE]
                 record[VALUE] = out[row, 0]  # rounded once, here, for arrays and single events alike
@@ -315,6 +351,9 @@ def events(
                     logp[k, c] = record[dim.at_logp + k * dim.outputs + c]
                 for m in range(each.shape[0]):
                     each[m, c] = record[dim.at_each + m * dim.outputs + c]
+            if dim.lasting > 0 and record[SENSED] > 0.0:
+                learn_lasting(state.lasting, scratch.lasting, state.mixer, dim, record, wide, raw, each,
+                              int(target), weight, tally[1])  # fmt: skip
             inner = target
             if regression:
                 inner = (target - record[CENTRE]) / record[SPREAD]
@@ -380,7 +419,8 @@ def run(
 ) -> None:  # fmt: skip
     """Do FORECAST, OBSERVE and LEARN (those set in `operations`), in this order, for each of n events.
 
-    WARM says that the layers stand in scratch as they spoke in this record's forecast.
+    WARM says that the layers stand in scratch as they spoke in this record's forecast, LIVE that the events are
+    the stream's own: nothing needs to find out whether they are like those of late or like older ones.
 
     X: (n, F) float64, NaN for missing; W: (n, wide + 1) float32, the wide vector and how much of what it is made
     from was there, 0 to 1; times: (n,); keys: (n, fields) rows of the outcome statistics, −1 for
@@ -404,3 +444,20 @@ def forget_in_trees(trees: Any, serial: int, regression: bool) -> bool:
 def refill(fresh: Any, space: Any, old: Any, source: I64, regression: bool) -> None:
     """`memory.tree_kernels.refill`, for Python."""
     tree_kernels.refill(fresh, space, old, source, regression)
+
+
+@entry_point(nogil=True, error_model="numpy")
+def start_lasting(bound: Any, wide: F32, values: F64, targets: F64, weights: F64, serials: I64) -> None:
+    """Labelled events from before there was a wide vector, see `engine.wide.Started`."""
+    e, room, dim = bound.state.lasting, bound.scratch.lasting, bound.dim
+    many = dim.wide_inputs == 0
+    for i in range(targets.shape[0]):
+        if wide[i, dim.wide] > 0.0:
+            experience.read(room, many, wide[i], values[i])
+            experience.learn(e, room, many, dim.outputs, int(targets[i]), weights[i], 1.0, serials[i])
+
+
+@entry_point(nogil=True, error_model="numpy")
+def forget_kept(examples: Any, serial: int) -> bool:
+    """`memory.episodic_kernels.forget`, for Python."""
+    return episodic_kernels.forget(examples, serial)

@@ -18,6 +18,7 @@ RANDOM_UNITS = 64
 PLAIN_WITH_CONTEXT, PLAIN_WIDEST = 192, 256
 MANY = 128  # features from which on neighbours are sought by a projection, and context is left out
 BRIEF = 48  # numbers of that projection
+LASTING = ("analytic memory", "rehearsed layer")  # experts on the wide vector (engine.experience)
 
 # Header of a record: the tally's stamp when it was made, event time, one more than
 # the number under which it was observed (0: not yet), the target's mean and deviation at that time, the
@@ -56,6 +57,7 @@ class Dim(NamedTuple):
     wide: int
     wide_inputs: int
     reads: int
+    lasting: int
     at_raw: int
     at_rate: int
     at_input: int
@@ -73,7 +75,8 @@ class Sizes:
 
     features, outputs (classes, or 1), keys (key fields) and categories (categorical fields) grow; the rest is
     set by its options. added: names of the caller's own experts. many: whether there are more than MANY features;
-    wide: numbers of the wide vector (engine.wide), of which layers read the first wide_inputs: these grow, too.
+    wide: numbers of the wide vector (engine.wide), of which layers read the first wide_inputs; source: numbers
+    that a kept example consists of: these grow, too. kept: bytes for examples.
     """
 
     features: int
@@ -98,6 +101,8 @@ class Sizes:
     many: bool = False
     wide: int = 0
     wide_inputs: int = 0
+    source: int = 0
+    kept: int = 0
 
     @cached_property
     def parts(self) -> int:
@@ -192,6 +197,11 @@ class Sizes:
         return self.inputs + self.wide_inputs
 
     @cached_property
+    def lasting(self) -> int:
+        """How many experts read the wide vector."""
+        return len(LASTING) if self.wide and not self.regression else 0
+
+    @cached_property
     def experts(self) -> int:
         """How many forecasts are mixed."""
         return len(self.expert_names())
@@ -213,6 +223,8 @@ class Sizes:
         names += self.added
         if self.history:
             names += ["last label", "transitions"]
+        if self.lasting:
+            names += LASTING
         return names
 
     @cached_property
@@ -242,6 +254,7 @@ class Sizes:
             plain=self.plain, plain_rates=self.plain_rates, plain_stride=self.plain_stride,
             random=self.plain + RANDOM_UNITS,
             many=int(self.many), wide=self.wide, wide_inputs=self.wide_inputs, reads=self.reads,
+            lasting=self.lasting,
             at_raw=offsets[0], at_rate=offsets[1], at_input=offsets[2], at_slot=offsets[3],
             at_logp=offsets[4], at_each=offsets[5], at_p=offsets[6], at_wide=offsets[7],
             record=at,

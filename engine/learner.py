@@ -22,7 +22,7 @@ from engine.encoders.fields import LARGEST, as_float
 from engine.explain import expert_weights, explain
 from engine.forecast import Forecast, pack, unpack
 from engine.names import plain, storable
-from engine.options import HOUR, Options, key_fields, numbers_of
+from engine.options import HOUR, KEPT_BYTES, Options, key_fields, numbers_of
 from engine.sleep import asleep
 from engine.state_before import forecasts_of
 
@@ -52,24 +52,31 @@ class _Face:
 
     # -- one event at a time --------------------------------------------------------------------------------
 
-    def forecast_one(self, x: Features, id: Hashable | None = None, time: float | None = None) -> Forecast:
+    def forecast_one(
+        self, x: Features, id: Hashable | None = None, time: float | None = None, *, live: bool = True
+    ) -> Forecast:
         """A forecast for event x that can be kept until its label comes; changes nothing.
+
+        live: x is an event of the stream that is learned, answered by what followed the stream best. False asks
+        as `predict_proba` does: a learner of images or many features then finds out by what it remembers whether
+        x is like the events of late or like older ones.
 
         time: the event's, in seconds; without it, events are counted instead.
         FeatureError (a TypeError) names a field whose value cannot be used; TypeError a field's name or an id
         that no file can hold: str, int, float, bool and tuples of them are taken.
         """
         with self._lock:
-            kept = self._ask(x, _checked_id(id), _checked_time(time))
+            kept = self._ask(x, _checked_id(id), _checked_time(time), live=live)
             self._shared = True
             return kept
 
-    def _ask(self, x: Features, id: Hashable | None, time: float | None) -> Forecast:
+    def _ask(self, x: Features, id: Hashable | None, time: float | None, *, live: bool = False) -> Forecast:
         core = self._core
         encoded = core.fields.encode(x)
-        kept = core.forecast_encoded(encoded, core.key_values(x), id, time, x)
+        kept = core.forecast_encoded(encoded, core.key_values(x), id, time, x, live=live)
         events, _, _, _, stamp, *_ = core.state.tally.tolist()
-        self._last = None if encoded.fleeting else (dict(x), time, stamp, events, kept)
+        lost = encoded.fleeting or (core.sizes.lasting and not live)  # what is learned from is asked live
+        self._last = None if lost else (dict(x), time, stamp, events, kept)
         self._shared = False
         return kept
 
@@ -99,7 +106,7 @@ class _Face:
             time = _checked_time(time)
             kept = self._again(x, time)
             if kept is None:
-                kept = self._core.forecast(x, id, time)
+                kept = self._core.forecast(x, id, time, live=True)
             elif self._shared:  # the one that was handed out stays as it is
                 kept = replace(kept, id=id, record=kept.record.copy())
             else:
@@ -218,6 +225,16 @@ class _Face:
         with self._lock:
             held = self._core.to_state(added=False)[0]
             return sum(array.nbytes for array in held.values()) + self._core.added.memory_bytes()
+
+    def bytes_by_memory(self) -> dict[str, int]:
+        """Memory → its bytes as they stand; the options bound them, and once windows are full they are flat.
+
+        >>> from engine import OnlineClassifier
+        >>> sorted(OnlineClassifier(trees=False).bytes_by_memory())
+        ['neighbours', 'outcome rates']
+        """
+        with self._lock:
+            return self._core.bytes_by_memory()
 
     def networks(self) -> dict[str, dict[str, torch.Tensor]]:
         """The layers' parameters as torch tensors over the live storage: {"fast": {"W", "b", "V", "c"}, …}.
@@ -350,7 +367,8 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
     keys: fields, or tuples of fields, whose outcomes are counted, over `horizons` of event time (seconds;
     events where no times are given).  category_horizons: the same for categories, in events, at least 500.
     max_features, max_classes: bounds; further feature names share slots, a further class is an error.
-    memory_budget: bytes for stored experience.  seed: of everything random.
+    memory_budget: bytes for stored experience.  kept_bytes: of images, or of many features, bytes for examples
+    that are kept to be learned again, whatever comes (0: none).  seed: of everything random.
     experts: models of River's (or `Expert`s, with a name and ways to save them); copies of them are asked and
     taught with every event beside the other experts, and weighed as these are. One that fails is left out of
     that forecast and counted (`expert_faults`).
@@ -389,6 +407,7 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
         max_features: int = 4_096,
         max_classes: int = 1_024,
         memory_budget: int = 256 << 20,
+        kept_bytes: int = KEPT_BYTES,
         experts: Sequence[Any] | None = None,
         seed: int = 0,
     ) -> None:
@@ -413,6 +432,7 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
         self.max_features = max_features
         self.max_classes = max_classes
         self.memory_budget = memory_budget
+        self.kept_bytes = kept_bytes
         self.experts = experts
         self.seed = seed
         self._start()
@@ -661,7 +681,7 @@ def warmup() -> float:
     """Compile the kernels, or load them from the cache; the seconds it took."""
     from time import perf_counter
 
-    from engine import compiled
+    from engine import compiled, kernels
 
     start = perf_counter()
     model = OnlineClassifier(layers=1, width=2, anomaly=True)
@@ -669,5 +689,10 @@ def warmup() -> float:
         model.learn_one({"x": float(i)}, i % 2)
     model.score_one({"x": 0.0}, 1)
     model.test_then_train(np.zeros((2, 1)), [0, 1])
+    none = np.zeros(0)
+    table = np.zeros((0, 1))
+    core = model._core
+    kernels.start_lasting(core._bind(), table.astype(np.float32), table, none, none, none.astype(np.int64))
+    kernels.forget_kept(core.state.lasting.episodic, 0)
     compiled.mark_ready()
     return perf_counter() - start

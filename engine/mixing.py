@@ -65,6 +65,21 @@ def allocate(experts: int, mixers: int = MIXERS) -> Mixer:
     )
 
 
+def grown(mixer: Mixer, at: int, more: int) -> Mixer:
+    """The same mixers with so many more experts, in columns from `at` on, each weighed as one of all."""
+    mixers, have = mixer.weight.shape
+    fresh = allocate(have + more, mixers)
+    old = np.concatenate([np.arange(at), np.arange(at + more, have + more)])
+    fresh.weight[:, at : at + more] = 1.0 / (at + more)
+    fresh.weight[:, old] = mixer.weight
+    fresh.square[:] = mixer.square[:, :at].mean(axis=1, keepdims=True)
+    fresh.square[:, old] = mixer.square
+    fresh.covariance[np.ix_(old, old)] = mixer.covariance
+    if mixers > POSTERIOR:
+        fresh.weight[POSTERIOR] /= fresh.weight[POSTERIOR].sum()
+    return fresh._replace(belief=mixer.belief, step=mixer.step)
+
+
 @njit(fastmath=FAST, nogil=True, error_model="numpy")
 def say_mean(weight: F64, logp: F64, experts: int, classes: int, q: F64) -> None:
     """q_c ← Σ_k w_k p_k(c)."""

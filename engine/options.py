@@ -11,6 +11,7 @@ from engine.names import from_json, storable, to_json
 
 KeyField = Hashable
 HOUR = 3600.0
+KEPT_BYTES = 8_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +39,13 @@ class Options:
     max_features: int
     max_classes: int
     memory_budget: int
+    kept_bytes: int
     seed: int
 
     def __post_init__(self) -> None:
         for name, low in (
             ("layers", 1), ("width", 1), ("neighbours", 2), ("max_features", 1), ("max_classes", 2),
-            ("memory_budget", 1 << 20), ("seed", 0),
+            ("memory_budget", 1 << 20), ("kept_bytes", 0), ("seed", 0),
         ):  # fmt: skip
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
@@ -90,6 +92,7 @@ class Options:
             )
         return cls(
             **dict.fromkeys(("trees", "early", "sleep", "anomaly"), False)  # a learner of before had none
+            | {"kept_bytes": KEPT_BYTES}
             | data
             | {
                 "keys": tuple(from_json(key) for key in data["keys"]),

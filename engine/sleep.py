@@ -87,6 +87,28 @@ def allocate(experts: int, *, on: bool) -> Sleep:
     )
 
 
+def grown(mixer: Any, rival: Any, sleep: Sleep, experts: int) -> dict[str, Any]:
+    """mixer, rival and sleep with more experts, behind all others by number and heard from now on."""
+    have = sleep.order.shape[1]
+    if experts == have:
+        return {"mixer": mixer, "rival": rival, "sleep": sleep}
+    heard, rivals = int(sleep.place[HEARD]), int(sleep.place[RIVALS])
+    new = np.arange(have, experts)
+    place = sleep.place.copy()
+    place[HEARD] += len(new)
+    place[RIVALS] += len(new)
+    return {
+        "mixer": mixing.grown(mixer, heard, len(new)),
+        "rival": mixing.grown(rival, rivals, len(new)),
+        "sleep": sleep._replace(
+            order=np.stack(
+                [np.insert(sleep.order[which], at, new) for which, at in enumerate((heard, rivals))]
+            ),
+            place=place,
+        ),
+    }
+
+
 def asleep(state: Sleep) -> tuple[str, ...]:
     """The names of the experts that sleep."""
     awake = int(state.place[AWAKE])

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import brief, mixing, network, newton, sleep
+from engine import brief, experience, mixing, network, newton, sleep
 from engine.encoders.categories import MAX_ROWS
 from engine.kernels import Encoder, Linear, Scratch, State, refill
 from engine.layout import BRIEF, RANDOM_UNITS, TREES, Sizes
-from memory import early, forest, metric, neighbours, rates, tiles
+from memory import analytic, early, episodic, forest, metric, neighbours, rates, tiles
 from memory.rates import COUNTS
 
 Arrays = dict[str, NDArray[Any]]
@@ -36,6 +36,15 @@ GROUPS: dict[str, type[Any]] = {
     "category_rates": rates.Rates,
 }
 LATER = ("forest", "early", "rival", "sleep")  # a learner of before may have none
+LASTING: dict[str, type[Any] | None] = {
+    "analytic": analytic.Analytic,
+    "episodic": episodic.Episodic,
+    "layer": network.Layers,
+    "mean": network.Layers,
+    "old": mixing.Mixer,
+    "lately": None,
+    "steps": None,
+}
 PLAIN = ("random_weight", "random_offset", "brief", "prior", "transition", "tally", "now")
 
 
@@ -135,6 +144,7 @@ def make(
         if not sizes.trees
         else forest.allocate(TREES, sizes.features + sizes.rates, c, tree_window(sizes, budget), seed),
         early=early.allocate(sizes.features + sizes.rates, c) if sizes.early else no_early(),
+        lasting=experience.made(sizes, seed),
         mixer=mixing.allocate(sizes.experts, sizes.mixers),
         rival=mixing.allocate(sizes.experts, sizes.mixers),
         sleep=sleep.allocate(sizes.experts, on=sleeps),
@@ -147,8 +157,8 @@ def make(
     )
 
 
-def scratch(sizes: Sizes) -> Scratch:
-    """Working space for kernels of these sizes."""
+def scratch(sizes: Sizes, units: Any = None) -> Scratch:
+    """Working space for kernels of these sizes; units: the map from many features to the wide vector."""
 
     def f(*size: int) -> NDArray[np.float32]:
         return np.zeros(size, np.float32)
@@ -161,6 +171,7 @@ def scratch(sizes: Sizes) -> Scratch:
         near=neighbours.searching(sizes.near_numbers, k), context=neighbours.searching(query_size(sizes), k),
         forest=forest.room(sizes.features + sizes.rates, C, TREE_EVENTS),
         early=early.room(C),
+        lasting=experience.room(sizes, units),
         tree_x=f(max(sizes.features + sizes.rates, 1)),
         query=f(n), soft=z(C), rank=z(C),
         x=f(n), x_scaled=f(n),
@@ -279,9 +290,8 @@ def grow(state: State, old: Sizes, new: Sizes, seed: int, budget: int,
         early=early.widened(state.early, new.features + new.rates, new.outputs, new.tree_source(old))
         if new.early
         else state.early,
-        mixer=state.mixer,
-        rival=state.rival,
-        sleep=state.sleep,
+        lasting=experience.grown(state.lasting, old, new, seed),
+        **sleep.grown(state.mixer, state.rival, state.sleep, new.experts),
         key_rates=reclassed(state.key_rates),
         category_rates=reclassed(state.category_rates),
         prior=state.prior if new.regression else spread(state.prior, outputs, 1),
@@ -376,6 +386,13 @@ def flatten(state: State, *, absent: Collection[str] = ()) -> Arrays:
             held = forest.trimmed(held)
         for field in kind._fields:
             arrays[f"{group}.{field}"] = getattr(held, field)
+    if experience.there(state.lasting):
+        for part, kind_of in LASTING.items():
+            held = getattr(state.lasting, part)
+            if kind_of is None:
+                arrays[f"lasting.{part}"] = held
+            else:
+                arrays |= {f"lasting.{part}.{field}": getattr(held, field) for field in kind_of._fields}
     return copied(arrays)
 
 
@@ -399,7 +416,7 @@ def unflatten(arrays: Mapping[str, NDArray[Any]]) -> State:
 
     def owned(name: str) -> NDArray[Any]:
         array = np.array(arrays[name], order="C", copy=True)
-        if name.split(".")[0] in ("fast", "slow"):
+        if name.split(".")[0] in ("fast", "slow") or name.startswith(("lasting.layer", "lasting.mean")):
             tensor: NDArray[Any] = torch.from_numpy(array).numpy()
             return tensor
         return array
@@ -415,4 +432,13 @@ def unflatten(arrays: Mapping[str, NDArray[Any]]) -> State:
         mixers, experts = groups["mixer"].weight.shape
         groups["rival"] = mixing.allocate(experts, mixers)
         groups["sleep"] = sleep.allocate(experts, on=False)
-    return State(**groups, **{name: owned(name) for name in PLAIN})
+    lasting = experience.nothing()
+    if "lasting.steps" in arrays:
+        parts = {
+            part: owned(f"lasting.{part}")
+            if kind is None
+            else kind(**{field: owned(f"lasting.{part}.{field}") for field in kind._fields})
+            for part, kind in LASTING.items()
+        }
+        lasting = experience.Experience(**parts)
+    return State(**groups, lasting=lasting, **{name: owned(name) for name in PLAIN})

@@ -19,7 +19,7 @@ from engine.packed import pack
 
 Arrays = Mapping[str, NDArray[Any]]
 Meta = Mapping[str, Any]
-FEW = {"many": 0, "wide": 0, "wide_inputs": 0}  # sizes that a learner has had since
+FEW = {"many": 0, "wide": 0, "wide_inputs": 0, "source": 0}  # sizes that a learner has had since
 
 
 def learner_of(arrays: Arrays, meta: Meta) -> tuple[Arrays, Meta]:

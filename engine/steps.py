@@ -392,15 +392,15 @@ def simple_experts(counts: F64, transition: F64, last: int, dim: Any, record: F6
         say(logp, regression, 0, p)
         if dim.history > 0:
             p[0] = (transition[0, 0] - record[CENTRE]) / record[SPREAD]
-            say(logp, regression, dim.experts - 2, p)
-            say(logp, regression, dim.experts - 1, p)
+            say(logp, regression, dim.experts - dim.lasting - 2, p)
+            say(logp, regression, dim.experts - dim.lasting - 1, p)
         return
     prior_of(counts, regression, p)
     say(logp, regression, 0, p)
     if dim.history > 0:
         for c in range(dim.outputs):
             p[c] = 0.9 if c == last else 0.1 / max(dim.outputs - 1, 1)
-        say(logp, regression, dim.experts - 2, p)
+        say(logp, regression, dim.experts - dim.lasting - 2, p)
         for c in range(dim.outputs):
             p[c] = transition[max(last, 0), c] + 0.5 / dim.outputs
         total = 0.0
@@ -408,7 +408,7 @@ def simple_experts(counts: F64, transition: F64, last: int, dim: Any, record: F6
             total += p[c]
         for c in range(dim.outputs):
             p[c] /= total
-        say(logp, regression, dim.experts - 1, p)
+        say(logp, regression, dim.experts - dim.lasting - 1, p)
 
 
 @part

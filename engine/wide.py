@@ -42,14 +42,18 @@ class Early:
     values: F64 | None = None
     target: float = 0.0
     weight: float = 0.0
+    serial: int = -1
 
 
 class Started(NamedTuple):
-    """Labelled events from before the map: their wide vectors (n, wide) float32, targets and weights (n,)."""
+    """n labelled events from before the map: wide (n, wide + 1) float32 as `Wide.encode` fills it, values (n, F)
+    their features where they are many, targets, weights (n,), and label numbers, serials: (n,) int64."""
 
     wide: F32
+    values: F64
     targets: F64
     weights: F64
+    serials: NDArray[np.int64]
 
 
 class Wide:
@@ -113,11 +117,11 @@ class Wide:
         if kept or numbers is not None:
             self.early.append(Early(number, id, kept, None if numbers is None else numbers.copy()))
 
-    def label(self, number: int, target: float, weight: float) -> None:
-        """The label of an event came."""
+    def label(self, number: int, target: float, weight: float, serial: int) -> None:
+        """The label of an event came, so many labels after the first."""
         for event in reversed(self.early):
             if event.number == number:
-                event.target, event.weight = target, weight
+                event.target, event.weight, event.serial = target, weight, serial
                 return
 
     def forget(self, id: Hashable) -> None:
@@ -157,6 +161,11 @@ class Wide:
                 self.order.append(name)
         known = [event for event in self.early if event.weight > 0.0] if first else []
         wide = np.zeros((len(known), self.size + 1), np.float32)
+        many = 0 if self.units is None else len(self.units.deviation)
+        values = np.full((len(known), many), np.nan)
+        for event, row in zip(known, values, strict=True):
+            if event.values is not None:
+                row[: len(event.values)] = event.values[:many]
         for event, out in zip(known, wide, strict=True):
             self.encode(event.images, event.values, out)
         for event in self.early:
@@ -166,7 +175,7 @@ class Wide:
         targets, weights = (
             np.array([getattr(e, of) for e in known], np.float64) for of in ("target", "weight")
         )
-        return Started(wide[:, :-1], targets, weights)
+        return Started(wide, values, targets, weights, np.array([e.serial for e in known], np.int64))
 
     # -- afterwards -----------------------------------------------------------------------------------------
 
@@ -204,7 +213,9 @@ class Wide:
             out |= {f"units.{part}": array.copy() for part, array in self.units._asdict().items()}
         events = []
         for at, event in enumerate(self.early):
-            events.append((event.number, event.id, list(event.images), event.target, event.weight))
+            events.append(
+                (event.number, event.id, list(event.images), event.target, event.weight, event.serial)
+            )
             out |= {f"early{at}.{i}": image.copy() for i, image in enumerate(event.images.values())}
             if event.values is not None:
                 out[f"early{at}.values"] = event.values.copy()
@@ -228,10 +239,10 @@ class Wide:
         parts = under(arrays, "units.")
         self.units = Units(*(owned(parts[part]) for part in Units._fields)) if parts else None
         self.early = []
-        for at, (number, id, known, target, weight) in enumerate(events):
+        for at, (number, id, known, target, weight, serial) in enumerate(events):
             images = {name: owned(arrays[f"early{at}.{i}"]) for i, name in enumerate(known)}
             values = arrays.get(f"early{at}.values")
             self.early.append(
-                Early(number, id, images, None if values is None else owned(values), target, weight)
+                Early(number, id, images, None if values is None else owned(values), target, weight, serial)
             )
         self._space = {}
