@@ -86,6 +86,7 @@ class Room(NamedTuple):
     code: NDArray[np.uint8]
     s: F64
     p: F64
+    y: F64
     said: F64
     logp: F64
     each: F64
@@ -163,7 +164,7 @@ def room(sizes: Sizes, units: Any) -> Room:
     return Room(
         z=z(wide, f), u=z(source, f), scaled_u=z(source, f), hidden=z(WIDTH, f), slope=z(WIDTH, f),
         above=z(WIDTH, f), delta=z(WIDTH, f), sway=z(WIDTH, f), scaled=z(WIDTH, f), code=z(source, np.uint8),
-        s=z(outputs), p=z(outputs), said=z((len(LASTING), outputs)), logp=z((len(LASTING), outputs)),
+        s=z(outputs), p=z(outputs), y=z(wide), said=z((len(LASTING), outputs)), logp=z((len(LASTING), outputs)),
         each=z((mixing.MIXERS, outputs)), old=z(outputs),
         centre=centre, spread=spread, zeros=np.zeros(len(spread)), ones=(spread > 0.0).astype(np.float64),
         x=z(len(spread)), signs=signs, scale=scale, offset=offset, space=z((2, signs.shape[2]), f),
@@ -357,7 +358,7 @@ def learn(
     e.steps[1] += 1
     if kept < 1:
         analytic_kernels.temper(e.analytic, r.z, outputs, c, r.s, r.p)
-        analytic_kernels.learn(e.analytic, r.z, c, weight)
+        analytic_kernels.learn(e.analytic, r.z, c, weight, r.y)
         forward(e.layer, outputs, r, r.p)
         leave_out(e.lately, outputs, c, r.p)
         step(e, outputs, c, weight, r, r.p)

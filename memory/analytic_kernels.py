@@ -191,10 +191,9 @@ def up(L: F64, y: F64) -> None:
 
 
 @part
-def solve(m: Any, which: int, c: int) -> None:
-    """The linear score of one class by one of the factors."""
+def solve(m: Any, which: int, c: int, y: F64) -> None:
+    """The linear score of one class by one of the factors; y: (D,) float64 scratch, here and below."""
     d = m.mean.shape[1]
-    y = np.empty(d)
     unit, L = m.unit[which], m.factor[which]
     for i in range(d):
         y[i] = m.mean[c, i] / unit[i]
@@ -207,10 +206,9 @@ def solve(m: Any, which: int, c: int) -> None:
 
 
 @part
-def probe(m: Any, which: int, row: int) -> None:
+def probe(m: Any, which: int, row: int, y: F64) -> None:
     """Measure vᵀ Σ⁻¹ v of one recent event's deviation."""
     d = m.mean.shape[1]
-    y = np.empty(d)
     v = m.block[1 - m.place[FILLING], row]
     for i in range(d):
         y[i] = v[i] / m.unit[which, i]
@@ -236,20 +234,20 @@ def advance_factor(m: Any) -> None:
 
 
 @part
-def advance_solving(m: Any) -> None:
+def advance_solving(m: Any, y: F64) -> None:
     """One class more, or one probe, by the new factor; after the last class it decides."""
     making = 1 - m.place[ACTIVE]
     c = m.place[CLASS]
     if c < 0:
         if PROBES + c < m.place[FOLDED_EVENTS]:
-            probe(m, making, PROBES + c)
+            probe(m, making, PROBES + c, y)
         m.place[CLASS] = c + 1
         return
     while c < m.seen.shape[0] and m.seen[c] <= 0.0:
         m.solved[making, c] = 0.0
         c += 1
     if c < m.seen.shape[0]:
-        solve(m, making, c)
+        solve(m, making, c, y)
         c += 1
     m.place[CLASS] = c
     if c == m.seen.shape[0]:
@@ -293,14 +291,14 @@ def turn(m: Any) -> None:
 
 
 @part
-def learn(m: Any, z: F32, c: int, weight: float) -> None:
+def learn(m: Any, z: F32, c: int, weight: float, y: F64) -> None:
     """One event of class c: into the statistics, and its share of folding, factoring and solving."""
     d = m.mean.shape[1]
     take(m, z, c, weight)
     if m.place[PHASE] == FACTORING:
         advance_factor(m)
     elif m.place[PHASE] == SOLVING:
-        advance_solving(m)
+        advance_solving(m, y)
     if m.place[FOLDED] < m.place[FOLDED_EVENTS]:
         done, events = m.place[FOLDED], m.place[FOLDED_EVENTS]
         fold(m, row_at(d, done, events), row_at(d, done + 1, events))
@@ -313,7 +311,7 @@ def learn(m: Any, z: F32, c: int, weight: float) -> None:
             turn(m)
     which = m.place[ACTIVE]
     if m.total[FACTORED] > 0.0 and m.seen[c] >= GROWTH * m.solved[which, c]:
-        solve(m, which, c)
+        solve(m, which, c, y)
 
 
 @njit(fastmath=FAST, nogil=True, error_model="numpy")

@@ -29,8 +29,9 @@ F64 = NDArray[np.float64]
 
 @njit
 def learn(memory: Any, Z: Any, y: Any, w: Any) -> None:  # pragma: no cover
+    scratch = np.zeros(Z.shape[1])
     for i in range(len(y)):
-        analytic_kernels.learn(memory, Z[i], y[i], w[i])
+        analytic_kernels.learn(memory, Z[i], y[i], w[i], scratch)
 
 
 @njit

@@ -11,10 +11,20 @@ from typing import Any
 
 import pytest
 
-from engine import OnlineClassifier, mixing, newton, sleep, state, steps
+from engine import OnlineClassifier, experience, mixing, newton, sleep, state, steps
 from engine.encoders import fields
 from engine.rules import local
-from memory import metric, neighbours, overdue, rates, surprise
+from memory import (
+    analytic,
+    analytic_kernels,
+    episodic,
+    episodic_kernels,
+    metric,
+    neighbours,
+    overdue,
+    rates,
+    surprise,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("engine", "streams", "memory")
@@ -179,6 +189,19 @@ def test_the_constants_of_the_mathematics_are_those_of_the_code() -> None:
         f"D(x, x_j) + {surprise.NEAREST:g})",
         f"/σ_f, {surprise.FARTHEST:g})",
         f"at most {surprise.RECENT:,}: 1",
+        f"blocks of up to {analytic.BLOCK},",
+        f"S/(N σσᵀ) + ({analytic.RIDGE_EVENTS:g}/N + {analytic.RIDGE:.4f}) I",
+        f"deviations of {analytic_kernels.PROBES} recent events",
+        f"steps of {analytic_kernels.TEMPERATURE_RATE:g} on the log loss",
+        f"grown by {100 * (analytic_kernels.GROWTH - 1):.0f} %",
+        f"takes {analytic_kernels.FACTOR_EVENTS} events or more",
+        f"−ln p(y) up to {episodic_kernels.MOST_SURPRISED:g}",
+        f"The last {episodic.RECENT} events stand in a ring",
+        f"({experience.WIDTH} units, the local rule, η = {experience.RATE:g})",
+        f"decayed by {experience.LATELY:g}, at least {experience.SEEN_LATELY:g}",
+        f"weights over {experience.AVERAGED:,.0f} events",
+        "−({:g} + {:g} f₁ + {:g} f₂)".format(*experience.GATE),
+        f"within ±{experience.RETURNS:g}",
     ):
         assert said in text, f"{said!r}: a constant of the code changed; change the page with it"
     assert "z − E₂ and z − E₂₄" in text

@@ -103,9 +103,11 @@ class Config(BaseSettings):
         """What the learner's constructor takes."""
         options: dict[str, Any] = self.learner.model_dump()
         options["keys"] = tuple(tuple(key) if isinstance(key, list) else key for key in options["keys"])
+        options["memory_budget"] = self.memory.budget
         if self.task == "regression":
             del options["max_classes"]
-        return {**options, "memory_budget": self.memory.budget}
+            return options
+        return {**options, "kept_bytes": self.memory.kept}
 
     @property
     def broker_options(self) -> dict[str, Any]:

@@ -34,6 +34,7 @@ MUST_STAY: dict[str, str] = {
     "learning.max_queued": "as learning.at_most",
     "learner": "the model was made with these options",
     "memory.budget": "the memories have this size",
+    "memory.kept": "as memory.budget",
     "forecasts.topic": "the snapshot's cursor is a place in this topic",
     "dead.topic": "the snapshot's cursor is a place in this topic",
 }

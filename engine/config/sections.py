@@ -255,6 +255,11 @@ class MemorySection(Section):
     """Stored experience."""
 
     budget: int = Field(default=256 << 20, ge=1 << 20, description="bytes of stored experience, at most")
+    kept: int = Field(
+        default=8_000_000,
+        ge=0,
+        description="bytes of examples kept to be learned again, of images or many features, in classification",
+    )
 
 
 class SnapshotsSection(Section):

@@ -339,8 +339,8 @@ def _of_options(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def nearest(path: str) -> str:
     """The known key that is most like this one: in its own table, or anywhere by its last name."""
-    if path == "learner.memory_budget":
-        return "expected memory.budget, its own section"
+    if path in ("learner.memory_budget", "learner.kept_bytes"):
+        return f"expected memory.{'budget' if path.endswith('budget') else 'kept'}, its own section"
     known = [key for key, _ in keys()]
     tables = sorted({key.rpartition(".")[0] for key in known} - {""})
     table, _, last = path.rpartition(".")
