@@ -249,7 +249,8 @@ class AveragedGem(Replay):
 
 
 class OnlineEwc(FineTuning):
-    """Online EWC: weights are held near those at the last task's end, by importances that fade (`ewc_pull`, F times λ).
+    """Online EWC: weights are held near those at the last task's end, by importances that fade (`ewc_pull`, F
+    times λ).
 
     F ← γ F + mean over the task's batches of b · g², with g a batch's mean gradient and b its size: nothing has
     to be looked at twice. It is told where tasks end. Schwarz et al. 2018, "Progress & compress".
