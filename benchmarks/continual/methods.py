@@ -52,7 +52,7 @@ class Baseline:
         self.map, self.classes_, self.setting = map, tuple(classes), setting
         self.budget, self.seed = budget, seed
         self._column = {label: k for k, label in enumerate(self.classes_)}
-        self._held: list[tuple[NDArray[Any], NDArray[np.int64]]] | None = [] if map.needs else None
+        self._first: list[tuple[NDArray[Any], NDArray[np.int64]]] = []
         self._ready = False
 
     # -- what a scenario calls ------------------------------------------------------------------------------
@@ -66,7 +66,7 @@ class Baseline:
 
     def predict_proba(self, X: NDArray[Any]) -> NDArray[np.float64]:
         """(n, classes); nothing is learned."""
-        if self._held is not None or not self._ready:
+        if not self._ready:
             return np.zeros((len(X), len(self.classes_)))
         with torch.no_grad():
             blocks = [self.answers(self.map(X[at : at + BLOCK])) for at in range(0, len(X), BLOCK)]
@@ -78,23 +78,22 @@ class Baseline:
         return self.map.memory_bytes() + self.own_bytes()
 
     def _batch(self, X: NDArray[Any], y: NDArray[np.int64]) -> NDArray[np.float64]:
-        said = self.predict_proba(X)
-        if self._held is None:
-            self._learn(X, y)
+        if self._ready:
+            with torch.no_grad():
+                z = self.map(X)
+                said: NDArray[np.float64] = torch.softmax(self.answers(z).double(), dim=1).numpy()
+            self.learn(X, z, torch.from_numpy(y))
             return said
-        self._held.append((X, y))
-        if sum(len(part) for part, _ in self._held) >= self.map.needs:
-            held, self._held = self._held, None
-            self.map.fit(np.concatenate([part for part, _ in held]))
-            for part, labels in held:
-                self._learn(part, labels)
-        return said
-
-    def _learn(self, X: NDArray[Any], y: NDArray[np.int64]) -> None:
-        if not self._ready:
+        self._first.append((X, y))
+        if sum(len(part) for part, _ in self._first) >= self.map.needs:
+            if self.map.needs:
+                self.map.fit(np.concatenate([part for part, _ in self._first]))
             self.start(X)
             self._ready = True
-        self.learn(X, self.map(X), torch.from_numpy(y))
+            for part, labels in self._first:
+                self.learn(part, self.map(part), torch.from_numpy(labels))
+            self._first = []
+        return np.zeros((len(X), len(self.classes_)))
 
     # -- what a method says ---------------------------------------------------------------------------------
 
