@@ -123,10 +123,17 @@ def test_patch_features_are_those_of_every_patch_normalised_whitened_and_pooled(
     X = np.random.default_rng(0).integers(0, 255, (40, 13, 13)).astype(np.uint8)
     map = Patches(seed=0)
     map.fit(X)
+    said = map._responses(torch.from_numpy(X / 255.0).float()).permute(1, 0, 2, 3).flatten(1)
+    assert (said <= map._threshold[:, None]).float().mean() == pytest.approx(0.8, abs=0.02)
     found = map(X[:3]).numpy()
     assert found.shape == (3, 1152)
+    assert np.allclose(found[1], _by_hand(map, X[1] / 255.0), atol=2e-3)
+    map._weights = map._weights + 0.1  # filters that do not sum to 0 must see a patch without its mean too
+    assert np.allclose(map(X[1:2]).numpy()[0], _by_hand(map, X[1] / 255.0), atol=2e-3)
+
+
+def _by_hand(map: Patches, image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     weights, offset, threshold = (t.numpy() for t in (map._weights, map._offset, map._threshold))
-    image = X[1] / 255.0
     over = np.zeros((FILTERS, 7, 7))
     for i in range(7):
         for j in range(7):
@@ -134,10 +141,8 @@ def test_patch_features_are_those_of_every_patch_normalised_whitened_and_pooled(
             normal = (patch - patch.mean()) / np.sqrt(patch.var() + 0.01)
             over[:, i, j] = np.maximum(normal @ weights - offset - threshold, 0.0)
     cells = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(over), 3).numpy().ravel()
-    expected = np.clip((cells - map._mean.numpy()) / map._scale.numpy(), -4, 4)
-    assert np.allclose(found[1], expected, atol=2e-3)
-    said = map._responses(torch.from_numpy(X / 255.0).float()).permute(1, 0, 2, 3).flatten(1)
-    assert (said <= map._threshold[:, None]).float().mean() == pytest.approx(0.8, abs=0.02)
+    found: np.ndarray[Any, Any] = np.clip((cells - map._mean.numpy()) / map._scale.numpy(), -4, 4)
+    return found
 
 
 def test_spherical_means_find_directions() -> None:
@@ -256,6 +261,8 @@ def test_ten_events_are_forecast_and_then_learned_and_a_map_waits_for_its_first_
     assert late.predict_proba(X).sum() == 0.0
     late.test_then_train(X[90:], y[90:])
     assert late.lines == [("taught", 10)] * 10 + [("asked", 10), ("taught", 10)] * 2
+    z = late.map(X[:100])
+    assert torch.allclose(z.mean(dim=0), torch.zeros(1024), atol=0.1)  # by those 100 it was fitted
 
 
 # -- the benchmark ------------------------------------------------------------------------------------------
