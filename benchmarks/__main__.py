@@ -35,6 +35,7 @@ TABLES = (  # many learners on many streams: by name alone
     "history",
     "backprop",
     "full",
+    "continual",
 )
 
 
@@ -47,6 +48,9 @@ def main() -> None:
     parser.add_argument("--stream", metavar="NAME", help="measure this stream alone")
     parser.add_argument("--ours", action="store_const", const=True, help="measure the engine, no peers")
     parser.add_argument("--at-once", type=int, metavar="N", help="processes side by side")
+    parser.add_argument("--set", metavar="NAME", help="of continual: images, flat or permuted alone")
+    parser.add_argument("--seeds", type=int, metavar="N", help="of continual: runs per method and budget")
+    parser.add_argument("--methods", metavar="A,B", help="of continual: measure these alone")
     arguments = parser.parse_args()
     unknown = [name for name in arguments.names if name not in known]
     if unknown:
@@ -54,7 +58,9 @@ def main() -> None:
     if arguments.stream is not None and arguments.stream not in streams():
         parser.error(f"no such stream: {arguments.stream}; known are {', '.join(streams())}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends what a benchmark has started
-    asked = {name: getattr(arguments, name) for name in ("stream", "ours", "at_once")}
+    asked = {
+        name: getattr(arguments, name) for name in ("stream", "ours", "at_once", "set", "seeds", "methods")
+    }
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     for name in arguments.names or NAMES:
         print(name, flush=True)
