@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -84,3 +85,35 @@ def test_nothing_in_this_process_was_compiled_by_it() -> None:
     for kernel in (kernels.run, kernels.bind):
         assert not kernel.stats.cache_misses
         assert kernel.stats.cache_hits
+
+
+def references_in(library: bytes, name: bytes) -> int:
+    """How often machine code in an ELF file refers to a symbol."""
+    start = library.index(b"\x7fELF")
+    elf = library[start:]
+    (at,) = struct.unpack_from("<Q", elf, 0x28)
+    size, count = struct.unpack_from("<HH", elf, 0x3A)
+    sections = [struct.unpack_from("<IIQQQQIIQQ", elf, at + i * size) for i in range(count)]
+    found = 0
+    for _, kind, _, _, place, length, link, _, _, _ in sections:
+        if kind != 4:  # SHT_RELA
+            continue
+        symbols = sections[link]
+        names = sections[symbols[6]]
+        for entry in range(place, place + length, 24):
+            (info,) = struct.unpack_from("<Q", elf, entry + 8)
+            (text,) = struct.unpack_from("<I", elf, symbols[4] + 24 * (info >> 32))
+            begin = names[4] + text
+            found += elf[begin : elf.index(b"\0", begin)] == name
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="machine code is in ELF files on Linux")
+def test_the_hot_kernel_counts_no_references() -> None:
+    from engine import OnlineClassifier
+
+    OnlineClassifier().learn_one({"x": 1.0}, True)
+    (file,) = compiled.folder().rglob("kernels.run-*.nbc")
+    library = file.read_bytes()
+    assert references_in(library, b"exp") > 20  # the reader finds what is there
+    assert references_in(library, b"NRT_incref") < 20
