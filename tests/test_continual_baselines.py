@@ -328,6 +328,7 @@ def test_a_run_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
     assert "fine-tuning (pixels) failed on flat, seed 1: no room" in failed[0]
     first = len(made)
     assert first == 2 * 3 + 2 * 2  # three settings for two inputs, then two seeds of two inputs
+    assert [job.seed for job in made[-4:]] == [0, 0, 1, 1]
     fill("flat", ("fine-tuning",), records.Records(tmp_path / "runs.json"), seeds=2, at_once=1)
     assert [job.seed for job in made[first:]] == [1, 1]
 

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from engine.cli import app
+from engine.evaluate.continual.command import examples_of
 from engine.evaluate.continual.page import render
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -82,6 +83,22 @@ def test_the_figures_are_those_of_the_page_s_table(images: Path, tmp_path: Path)
     assert "All figures are in m.json beside this page" in html
     assert "default-src 'none'" in html
     assert not re.findall(r"https?://(?!www.w3.org)", html)
+
+
+def test_a_column_of_tasks_is_no_feature_and_rows_without_label_are_left_out(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [f"{rng.normal():.2f},{'xyz'[k % 3]},{k // 30},{'ab'[k % 2] if k != 7 else ''}" for k in range(60)]
+    path = tmp_path / "made.csv"
+    path.write_text("\n".join(["a,kind,day,y", *rows]) + "\n")
+    found = examples_of(str(path), target="y", domain="day")
+    assert found.domain == [0] * 29 + [1] * 30
+    assert [sorted(x) for x in found.X] == [["a", "kind"]] * 59
+    numbers = examples_of(str(path), target="y", ignore=["kind"], domain="day", limit=40)
+    assert (numbers.arrays, np.shape(numbers.X), numbers.domain) == (True, (39, 1), [0] * 29 + [1] * 10)
+    path.write_text(path.read_text().replace(",1,", ",,"))
+    code, text = call(str(path), "--target", "y", "--domain", "day", "--scenario", "recurring")
+    assert code == 2
+    assert "day is missing in 30 rows; expected the task of every row" in text
 
 
 def figures_of(**more: Any) -> dict[str, Any]:

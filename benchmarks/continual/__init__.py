@@ -110,6 +110,7 @@ def fill(name: str, wanted: Sequence[str], kept: Records, seeds: int, at_once: i
         if method in mine
         for job in full(name, method, bytes_kept, chosen(name, method, kept), seeds)
     ]
+    jobs.sort(key=lambda job: job.seed)  # a run that is stopped leaves whole tables of fewer seeds
     return failed + measure(jobs, kept, at_once)
 
 

@@ -66,19 +66,24 @@ def examples_of(
             check_column(table.name, domain, table.columns, "domain")
         except TableError as error:
             fail(str(error))
-    X = table.arrays().X
+    kept = [labels[i] for i in known]
     values: list[Hashable] | None = None
-    if X is not None:
-        if domain is not None:
-            at = table.columns.index(domain)
-            values = [int(v) if float(v).is_integer() else v for v in X[known, at].tolist()]
-            X = np.delete(X, at, axis=1)
-        return Examples(table.name, X[known], [labels[i] for i in known], domain=values)
-    events = [row.x for row in table.rows(0, rows) if row.y is not None]
     if domain is not None:
-        values = [x[domain] for x in events]
-        events = [{name: value for name, value in x.items() if name != domain} for x in events]
-    return Examples(table.name, events, [labels[i] for i in known], domain=values)
+        column = [row.x[domain] for row in table.rows(0, rows) if row.y is not None]
+        values = [int(v) if isinstance(v, float) and v.is_integer() else v for v in column]
+        gone = sum(v is None or v != v for v in values)
+        if gone:
+            fail(f"{table.name}: {domain} is missing in {gone} rows; expected the task of every row in it")
+    X = table.arrays().X
+    if X is not None:
+        X = X[known] if domain is None else np.delete(X[known], table.columns.index(domain), axis=1)
+        return Examples(table.name, X, kept, domain=values)
+    events = [
+        {name: value for name, value in row.x.items() if name != domain}
+        for row in table.rows(0, rows)
+        if row.y is not None
+    ]
+    return Examples(table.name, events, kept, domain=values)
 
 
 def _of_images(images: ImageSet, limit: int | None) -> Examples:
