@@ -608,7 +608,7 @@ def warmup() -> float:
     """Compile the kernels, or load them from the cache; the seconds it took."""
     from time import perf_counter
 
-    from engine import compiled
+    from engine import compiled, wide
 
     start = perf_counter()
     model = OnlineClassifier(layers=1, width=2, anomaly=True)
@@ -616,5 +616,6 @@ def warmup() -> float:
         model.learn_one({"x": float(i)}, i % 2)
     model.score_one({"x": 0.0}, 1)
     model.test_then_train(np.zeros((2, 1)), [0, 1])
+    wide.warmup()
     compiled.mark_ready()
     return perf_counter() - start

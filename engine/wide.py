@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.encoders import filters, random_units
+from engine.encoders import filters, picture, random_units
 from engine.encoders.fields import order
 from engine.encoders.filters import Filters
 from engine.encoders.random_units import Units
@@ -234,3 +234,16 @@ class Wide:
                 Early(number, id, images, None if values is None else owned(values), target, weight)
             )
         self._space = {}
+
+
+def warmup() -> None:
+    """Compile the kernels of the maps."""
+    images = np.zeros((2, 1, 64, 64), np.float32)
+    images[:, 0, ::2] = 1.0
+    small, _ = picture.planes(images[0, 0])
+    picture.thumbnail(small)
+    made, out = filters.learn(images[:, :, :8, :8].copy(), 0), np.zeros(filters.NUMBERS, np.float32)
+    filters.answer(made, images[0, :, :8, :8].copy(), filters.space_for(images[..., :8, :8]), out)
+    maps = Wide(0)
+    maps.units = random_units.learn(np.array([[0.0, 0.0], [1.0, 2.0]]), 0)
+    maps.encode({}, np.zeros(2), np.zeros(maps.size + 1, np.float32))
