@@ -299,7 +299,8 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
     """A classifier that learns from every labelled event the moment it comes.
 
     Layers under the local rule, neighbours recalled under learned metrics and a linear model are mixed by
-    what each forecast before it saw the label (`docs/mathematics.md` has the formulas).
+    what each forecast before it saw the label (`docs/mathematics.md` has the formulas). A field may hold an
+    image, an array (h, w) or (h, w, c) of at least 8 × 8 pixels.
 
     layers, width, activation: the stack of local layers ("leaky_relu", "tanh", "sigmoid").
     rate, slow_rate: step sizes of the fast and the slow stack; linear_rate: of the linear expert.

@@ -280,6 +280,19 @@ def test_small_arrays_and_fields_of_flat_numbers_stay_flat() -> None:
     assert not model._core.fields.images
 
 
+def test_an_image_forecast_before_the_first_one_of_another_shape_was_observed_has_its_thumbnail_alone() -> (
+    None
+):
+    images, labels = drawn()
+    model = classifier()
+    first, other = model.forecast_one({0: images[0]}), model.forecast_one({0: drawn((10, 14))[0][0]})
+    model.learn(first, labels[0])
+    model.learn(other, labels[1])
+    model.test_then_train(images, labels)
+    assert model._core.sizes.wide == filters.NUMBERS
+    assert model.counters()["labels"] == ROWS + 2
+
+
 def test_large_images_are_shrunk_and_thumbnails_are_means() -> None:
     image = np.arange(200.0 * 150.0).reshape(200, 150)
     planes, bad = picture.planes(image)

@@ -228,9 +228,9 @@ class Fields:
             math.log((held.seen(name) + 1.0) / (held.events(name[0]) + 2.0)) for name in categories.items()
         )
 
-    def admit_image(self, name: Hashable, image: NDArray[np.float32]) -> None:
-        """An image (c, h, w) was observed: from now on the field's images have its shape."""
-        self.images.setdefault(name, image.shape)
+    def admit_image(self, name: Hashable, image: NDArray[np.float32]) -> bool:
+        """An image (c, h, w) was observed: the field's images have the shape of the first; whether it has it."""
+        return self.images.setdefault(name, image.shape) == image.shape
 
     def admit(self, unknown: Iterable[Slot], categories: Mapping[Hashable, str]) -> None:
         """An event is observed: slots for new names, in sorted order, and for values frequent by now."""
