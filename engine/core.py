@@ -438,7 +438,7 @@ class Core:
             "options": self.options.to_json(),
             "fields": fields_meta,
             "classes": [to_json(label) for label in self.classes],
-            "sizes": {name: int(getattr(self.sizes, name)) for name in forecast.GROWN},
+            "sizes": forecast.grown(self.sizes),
             "counts": dict(self.counts),
         }
 

@@ -348,6 +348,8 @@ def with_rows(table: rates.Rates, rows: int) -> rates.Rates:
 def flatten(state: State, *, trees: bool = True) -> Arrays:
     """Every array under its name, copied; without `trees` theirs are left out."""
     arrays = {name: getattr(state, name) for name in PLAIN}
+    if len(state.brief) == 1:  # few features: there is no projection
+        del arrays["brief"]
     for group, kind in GROUPS.items():
         held = getattr(state, group)
         if group == "forest":
@@ -375,7 +377,7 @@ def unflatten(arrays: Mapping[str, NDArray[Any]]) -> State:
     """The state that `flatten` took apart; KeyError names what is missing."""
     import torch
 
-    arrays = {"brief": np.zeros((1, 1), np.float32), **arrays}  # a learner of before had none
+    arrays = {"brief": np.zeros((1, 1), np.float32), **arrays}  # where features are few
 
     def owned(name: str) -> NDArray[Any]:
         array = np.array(arrays[name], order="C", copy=True)

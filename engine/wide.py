@@ -195,7 +195,9 @@ class Wide:
     # -- snapshot -------------------------------------------------------------------------------------------
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
-        """All that changes, copied."""
+        """All that changes, copied; nothing where there never were images or many features."""
+        if not self.maps and self.units is None and not self.early:
+            return {}
         out: dict[str, NDArray[Any]] = {}
         for at, made in enumerate(self.maps.values()):
             if made is not None:
@@ -211,7 +213,7 @@ class Wide:
         return out | {"names": pack([list(self.maps), self.order, events])}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Go back to what `snapshot` returned; nothing where a learner of before had no such thing."""
+        """Go back to what `snapshot` returned; nothing where it was empty."""
         if "names" not in arrays:
             return
 

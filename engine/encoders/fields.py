@@ -309,12 +309,12 @@ class Fields:
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """A copy: arrays, and what is ready for JSON; `from_state` restores it."""
         arrays, seen = self.categories.state()
-        return arrays, {
+        images = [[to_json(name), list(shape)] for name, shape in self.images.items()]
+        return arrays, ({"images": images} if images else {}) | {
             "max_features": self.max_features,
             "slots": [[to_json(name), part] for name, part in self.slots],
             "category_fields": [to_json(name) for name in self.category_fields],
             "seen": seen,
-            "images": [[to_json(name), list(shape)] for name, shape in self.images.items()],
         }
 
     @classmethod
