@@ -143,8 +143,8 @@ class Core:
         unknown, fields = kept.unknown, self.fields
         if made := self.wide.due():  # only now: the last one's label, where it came at once, has been learned
             self._make_maps(made)
-        for name, image in kept.images.items():
-            fields.admit_image(name, image)
+        if kept.images:  # two of different shapes may have been forecast before the first was observed
+            kept.images = {n: image for n, image in kept.images.items() if fields.admit_image(n, image)}
         rare = fields.rarity(kept.categories) if self.surprise is not None else 0.0
         if unknown or kept.categories:
             fields.admit(unknown, kept.categories)
@@ -510,7 +510,7 @@ class Core:
             "options": self.options.to_json(),
             "fields": fields_meta,
             "classes": [to_json(label) for label in self.classes],
-            "sizes": {name: int(getattr(self.sizes, name)) for name in forecast.GROWN},
+            "sizes": forecast.grown(self.sizes),
             "counts": dict(self.counts),
         }
 

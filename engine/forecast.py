@@ -154,6 +154,14 @@ def relay(forecast: Forecast, new: Sizes) -> None:
 
 GROWN = ("features", "outputs", "keys", "categories", "many", "wide", "wide_inputs", "source")
 """The sizes in which kept forecasts may differ."""
+ALWAYS = 4
+"""How many of them are written even where the others are all 0."""
+
+
+def grown(sizes: Sizes) -> dict[str, int]:
+    """These sizes, ready for JSON."""
+    found = {name: int(getattr(sizes, name)) for name in GROWN}
+    return found if any(list(found.values())[ALWAYS:]) else dict(list(found.items())[:ALWAYS])
 
 
 def pack(forecasts: Sequence[Forecast]) -> dict[str, NDArray[Any]]:
@@ -171,6 +179,7 @@ def pack(forecasts: Sequence[Forecast]) -> dict[str, NDArray[Any]]:
     anomalies = {"anomalies": np.array(scored)} if scored else {}  # all have a surprise, or none
     known = [f.event for f in forecasts]
     events = {} if not any(known) else {"events": packed.pack([_packable(event) for event in known])}
+    table = np.array(list(rows), np.int64).reshape(-1, len(GROWN))
     held = [(at, name) for at, each in enumerate(forecasts) for name in each.images]
     images: dict[str, NDArray[Any]] = {
         f"image{i}": forecasts[at].images[name].copy() for i, (at, name) in enumerate(held)
@@ -190,7 +199,7 @@ def pack(forecasts: Sequence[Forecast]) -> dict[str, NDArray[Any]]:
             "versions": numbers(map(attrgetter("version"), forecasts)),
             "infinite": numbers(map(attrgetter("infinite"), forecasts)),
             "labels": numbers(map(len, map(attrgetter("labels"), forecasts))),
-            "sizes": np.array(list(rows), np.int64).reshape(-1, len(GROWN)),
+            "sizes": table if table[:, ALWAYS:].any() else table[:, :ALWAYS].copy(),
             "sizes_row": numbers(map(row_of.__getitem__, map(id, sizes))),
         }
     )
@@ -198,7 +207,7 @@ def pack(forecasts: Sequence[Forecast]) -> dict[str, NDArray[Any]]:
 
 def unpack(arrays: Mapping[str, NDArray[Any]], base: Sizes, labels: Sequence[Hashable]) -> list[Forecast]:
     """What `pack` took; base: what all share, labels: the classes of which each forecast knew the first few."""
-    few = {"many": False, "wide": 0, "wide_inputs": 0, "source": 0}  # in a release before, there was no more
+    few = dict.fromkeys(GROWN[ALWAYS:], 0)
     sizes = [replace(base, **few | dict(zip(GROWN, row, strict=False))) for row in arrays["sizes"].tolist()]
     known = {n: tuple(labels[:n]) for n in set(arrays["labels"].tolist())}
     columns = [arrays[name].tolist() for name in ("times", "versions", "infinite", "labels", "sizes_row")]

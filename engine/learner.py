@@ -353,7 +353,8 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
     """A classifier that learns from every labelled event the moment it comes.
 
     Layers under the local rule, neighbours recalled under learned metrics and a linear model are mixed by
-    what each forecast before it saw the label (`docs/mathematics.md` has the formulas).
+    what each forecast before it saw the label (`docs/mathematics.md` has the formulas). A field may hold an
+    image, an array (h, w) or (h, w, c) of at least 8 × 8 pixels.
 
     layers, width, activation: the stack of local layers ("leaky_relu", "tanh", "sigmoid").
     rate, slow_rate: step sizes of the fast and the slow stack; linear_rate: of the linear expert.
@@ -681,7 +682,7 @@ def warmup() -> float:
     """Compile the kernels, or load them from the cache; the seconds it took."""
     from time import perf_counter
 
-    from engine import compiled, kernels
+    from engine import compiled, kernels, wide
 
     start = perf_counter()
     model = OnlineClassifier(layers=1, width=2, anomaly=True)
@@ -694,5 +695,6 @@ def warmup() -> float:
     core = model._core
     kernels.start_lasting(core._bind(), table.astype(np.float32), table, none, none, none.astype(np.int64))
     kernels.forget_kept(core.state.lasting.episodic, 0)
+    wide.warmup()
     compiled.mark_ready()
     return perf_counter() - start

@@ -412,7 +412,7 @@ def unflatten(arrays: Mapping[str, NDArray[Any]]) -> State:
     """The state that `flatten` took apart; KeyError names what is missing."""
     import torch
 
-    arrays = {"brief": np.zeros((1, 1), np.float32), **arrays}  # a learner of before had none
+    arrays = {"brief": np.zeros((1, 1), np.float32), **arrays}  # where features are few
 
     def owned(name: str) -> NDArray[Any]:
         array = np.array(arrays[name], order="C", copy=True)

@@ -19,7 +19,6 @@ from engine.packed import pack
 
 Arrays = Mapping[str, NDArray[Any]]
 Meta = Mapping[str, Any]
-FEW = {"many": 0, "wide": 0, "wide_inputs": 0, "source": 0}  # sizes that a learner has had since
 
 
 def learner_of(arrays: Arrays, meta: Meta) -> tuple[Arrays, Meta]:
@@ -38,7 +37,7 @@ def learner_of(arrays: Arrays, meta: Meta) -> tuple[Arrays, Meta]:
         "experience.events": pack(kept),
     }
     others = {k: v for k, v in meta.items() if k not in ("key_rows", "experience", "overdue")}
-    return {**arrays, **fresh}, {**others, "fields": fields, "sizes": {**meta["sizes"], **FEW}}
+    return {**arrays, **fresh}, {**others, "fields": fields}
 
 
 def _names(values: Iterable[Any]) -> tuple[Hashable, ...]:
@@ -97,7 +96,7 @@ def forecasts_of(arrays: Arrays, meta: Meta) -> tuple[Arrays, Meta]:
         )
         for f in before
     ]
-    sizes = [(*f["sizes"], *FEW.values()) for f in before]
+    sizes = [tuple(f["sizes"]) for f in before]
     rows = {row: at for at, row in enumerate(dict.fromkeys(sizes))}
     return {
         **arrays,
@@ -106,7 +105,7 @@ def forecasts_of(arrays: Arrays, meta: Meta) -> tuple[Arrays, Meta]:
         "versions": np.array([f["version"] for f in before], np.int64),
         "infinite": np.array([f["infinite"] for f in before], np.int64),
         "labels": np.array([f["labels"] for f in before], np.int64),
-        "sizes": np.array(list(rows), np.int64).reshape(-1, 4 + len(FEW)),
+        "sizes": np.array(list(rows), np.int64).reshape(-1, 4),
         "sizes_row": np.array([rows[row] for row in sizes], np.int64),
     }, {name: value for name, value in meta.items() if name != "forecasts"}
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.encoders import filters, random_units
+from engine.encoders import filters, picture, random_units
 from engine.encoders.fields import order
 from engine.encoders.filters import Filters
 from engine.encoders.random_units import Units
@@ -204,7 +204,9 @@ class Wide:
     # -- snapshot -------------------------------------------------------------------------------------------
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
-        """All that changes, copied; nothing where there was neither an image nor many features."""
+        """All that changes, copied; nothing where there never were images or many features."""
+        if not self.maps and self.units is None and not self.early:
+            return {}
         out: dict[str, NDArray[Any]] = {}
         for at, made in enumerate(self.maps.values()):
             if made is not None:
@@ -219,11 +221,10 @@ class Wide:
             out |= {f"early{at}.{i}": image.copy() for i, image in enumerate(event.images.values())}
             if event.values is not None:
                 out[f"early{at}.values"] = event.values.copy()
-        known = self.maps or self.order or events or self.units is not None
-        return out | {"names": pack([list(self.maps), self.order, events])} if known else {}
+        return out | {"names": pack([list(self.maps), self.order, events])}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Go back to what `snapshot` returned; nothing where a learner of before had no such thing."""
+        """Go back to what `snapshot` returned; nothing where it was empty."""
         if "names" not in arrays:
             return
 
@@ -246,3 +247,16 @@ class Wide:
                 Early(number, id, images, None if values is None else owned(values), target, weight, serial)
             )
         self._space = {}
+
+
+def warmup() -> None:
+    """Compile the kernels of the maps."""
+    images = np.zeros((2, 1, 64, 64), np.float32)
+    images[:, 0, ::2] = 1.0
+    small, _ = picture.planes(images[0, 0])
+    picture.thumbnail(small)
+    made, out = filters.learn(images[:, :, :8, :8].copy(), 0), np.zeros(filters.NUMBERS, np.float32)
+    filters.answer(made, images[0, :, :8, :8].copy(), filters.space_for(images[..., :8, :8]), out)
+    maps = Wide(0)
+    maps.units = random_units.learn(np.array([[0.0, 0.0], [1.0, 2.0]]), 0)
+    maps.encode({}, np.zeros(2), np.zeros(maps.size + 1, np.float32))

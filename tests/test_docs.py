@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from engine import OnlineClassifier, experience, mixing, newton, sleep, state, steps
-from engine.encoders import fields
+from engine import OnlineClassifier, experience, layout, mixing, newton, sleep, state, steps, wide
+from engine.encoders import fields, filters, patches, picture, random_units
 from engine.rules import local
 from memory import (
     analytic,
@@ -146,6 +146,21 @@ def test_the_constants_of_the_mathematics_are_those_of_the_code() -> None:
     plain = "{:g}".format
     for said in (
         f"clipped to ±{steps.CLIP:g}",
+        f"at most {picture.CHANNELS} channels",
+        f"at most {picture.PIXELS:,} pixels",
+        f"over {picture.cells(1)} × {picture.cells(1)} cells ({picture.cells(3)} × {picture.cells(3)} of three",
+        f"first {wide.IMAGES} images",
+        f"the {filters.EXTREMES:g} and {1 - filters.EXTREMES:g} quantiles",
+        f"√(variance + {patches.NOISE:g})",
+        f"Σ + {patches.RIDGE:g} (tr Σ/d) I",
+        f"finds {filters.FILTERS} centres",
+        f"{filters.NUMBERS:,} numbers are",
+        f"θ the {filters.QUANTILE:g} quantile of a filter's answers, {patches.CELLS**2} cells",
+        f"first images, within ±{filters.LOUDEST:g}",
+        f"more than {layout.MANY} features, the vector is {random_units.UNITS:,} units",
+        f"/(range/{random_units.EXTENT:g}) within ±{random_units.CLIP:g}",
+        f"first {wide.ROWS} events",
+        f"of z to {layout.BRIEF} numbers",
         f"from its {fields.OFTEN}th event",
         f"a {fields.COMMON}th part",
         f"up to {fields.ONE_HOT} values",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from engine import OnlineClassifier, OnlineRegressor, arrays, wide
-from engine.encoders import filters, picture
+from engine.encoders import filters, patches, picture, random_units
 from engine.encoders.fields import FeatureError
 from engine.layout import MANY, SENSED
 
@@ -280,6 +280,19 @@ def test_small_arrays_and_fields_of_flat_numbers_stay_flat() -> None:
     assert not model._core.fields.images
 
 
+def test_an_image_forecast_before_the_first_one_of_another_shape_was_observed_has_its_thumbnail_alone() -> (
+    None
+):
+    images, labels = drawn()
+    model = classifier()
+    first, other = model.forecast_one({0: images[0]}), model.forecast_one({0: drawn((10, 14))[0][0]})
+    model.learn(first, labels[0])
+    model.learn(other, labels[1])
+    model.test_then_train(images, labels)
+    assert model._core.sizes.wide == filters.NUMBERS
+    assert model.counters()["labels"] == ROWS + 2
+
+
 def test_large_images_are_shrunk_and_thumbnails_are_means() -> None:
     image = np.arange(200.0 * 150.0).reshape(200, 150)
     planes, bad = picture.planes(image)
@@ -417,3 +430,34 @@ def test_a_learner_of_before_with_many_features_reads_on() -> None:
         loaded.learn(theirs, label)
         model.learn(ours, label)
     assert loaded.predict_proba(X).tobytes() == model.predict_proba(X).tobytes()
+
+
+def test_random_units_are_what_plain_numpy_makes_of_them() -> None:
+    rows = numbers(130)[0]
+    rows[:, 7] = 3.0
+    made, x = random_units.learn(rows, 2), rows[4].copy()
+    size = made.signs.shape[2]
+    hadamard = np.ones((1, 1))
+    while len(hadamard) < size:
+        hadamard = np.block([[hadamard, hadamard], [hadamard, -hadamard]])
+    z = np.zeros(size)
+    there = ~np.isnan(x) & (made.spread > 0)
+    z[:130][there] = np.clip((x - made.mean)[there] / made.spread[there], -4.0, 4.0)
+    said = []
+    for one, two, three in made.signs.astype(np.float64):
+        said.append(hadamard @ (three * (hadamard @ (two * (hadamard @ (one * z))))))
+    expected = np.maximum(made.scale * np.concatenate(said)[: random_units.UNITS] + made.offset, 0.0)
+    space, out = np.zeros((2, size), np.float32), np.zeros(random_units.UNITS, np.float32)
+    random_units.answer(*made, x, space[0], space[1], out)
+    assert np.allclose(out, expected, atol=1e-4)
+    assert made.spread[7] == 0.0
+    assert 0.3 < out[out > 0].mean() < 3.0
+
+
+def test_the_kernels_of_maps_are_compiled_by_warmup_and_once() -> None:
+    wide.warmup()
+    classifier().test_then_train(*drawn((60, 61, 3), n=140))
+    classifier().test_then_train(*numbers())
+    kernels = [patches.whitened, patches.clustered, patches.respond, patches.product, patches.unwhitened]
+    kernels += [picture.shrink, picture.average, random_units.answer]
+    assert [len(kernel.signatures) for kernel in kernels] == [1] * len(kernels)

@@ -228,9 +228,9 @@ class Fields:
             math.log((held.seen(name) + 1.0) / (held.events(name[0]) + 2.0)) for name in categories.items()
         )
 
-    def admit_image(self, name: Hashable, image: NDArray[np.float32]) -> None:
-        """An image (c, h, w) was observed: from now on the field's images have its shape."""
-        self.images.setdefault(name, image.shape)
+    def admit_image(self, name: Hashable, image: NDArray[np.float32]) -> bool:
+        """An image (c, h, w) was observed: the field's images have the shape of the first; whether it has it."""
+        return self.images.setdefault(name, image.shape) == image.shape
 
     def admit(self, unknown: Iterable[Slot], categories: Mapping[Hashable, str]) -> None:
         """An event is observed: slots for new names, in sorted order, and for values frequent by now."""
@@ -309,11 +309,11 @@ class Fields:
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """A copy: arrays, and what is ready for JSON; `from_state` restores it."""
         arrays, seen = self.categories.state()
-        return arrays, {
+        images = [[to_json(name), list(shape)] for name, shape in self.images.items()]
+        return arrays, ({"images": images} if images else {}) | {
             "max_features": self.max_features,
             "slots": [[to_json(name), part] for name, part in self.slots],
             "category_fields": [to_json(name) for name in self.category_fields],
-            "images": [[to_json(name), list(shape)] for name, shape in self.images.items()],
             "seen": seen,
         }
 

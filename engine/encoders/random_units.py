@@ -1,9 +1,9 @@
 """Random ReLU features of many numbers: 2,048 units behind a scaler that is learned early and frozen.
 
-A unit says max(s rᵀ z + o, 0) of the standardised features z; the rows r of a block are those of H D₃ H D₂ H
-D₁, with H a Hadamard matrix and D random signs, which acts as a matrix of normal numbers does (Yu et al.
-2016) at a cost of log₂ d sums per unit. s = 1.5 · 2^U(−1, 1)/√d with d features that vary, o = 1.5 (U(0, 1) −
-½).
+A unit says max(s rᵀ z + o, 0) of the features z, each less its mean and over a quarter of its range, within ±4;
+rows r of a block are those of H D₃ H D₂ H D₁, with H a Hadamard matrix and D random signs, which acts as a
+matrix of normal numbers does (Yu et al. 2016) at a cost of log₂ d sums per unit. s = 1.5 · 2^U(−1, 1)/√d with d
+features that vary, o = 1.5 (U(0, 1) − ½).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from engine.compiled import entry_point
 from engine.network import mixed_bits
 
 UNITS = 2_048
+EXTENT = 4.0  # of a feature, in which it is measured: rare values stay small
 CLIP = 4.0
 EXACT = {"contract", "nsz"}
 
@@ -27,12 +28,12 @@ F64 = NDArray[np.float64]
 class Units(NamedTuple):
     """What makes numbers of features; none of it changes once it is made.
 
-    mean, deviation: (F,) float64, deviation 0 for a feature that did not vary and is not read. scale, offset:
+    mean, spread: (F,) float64, spread 0 for a feature that did not vary and is not read. scale, offset:
     (2048,) float32. signs: (blocks, 3, b) float32, ±1, b a power of two of at least F.
     """
 
     mean: F64
-    deviation: F64
+    spread: F64
     signs: F32
     scale: F32
     offset: F32
@@ -42,34 +43,33 @@ def learn(rows: F64, seed: int) -> Units:
     """Units for features, their scaler from rows (n, F) with NaN for missing."""
     features = rows.shape[1]
     there = ~np.isnan(rows)
-    seen = np.maximum(there.sum(axis=0), 1)
-    mean = np.where(there, rows, 0.0).sum(axis=0) / seen
-    deviation = np.sqrt((np.where(there, rows - mean, 0.0) ** 2).sum(axis=0) / seen)
-    deviation[~(deviation > 1e-12 * (1.0 + np.abs(mean)))] = 0.0
+    mean = np.where(there, rows, 0.0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
+    extent = np.where(there, rows, -np.inf).max(axis=0) - np.where(there, rows, np.inf).min(axis=0)
+    spread = np.where(extent > 1e-12 * (1.0 + np.abs(mean)), extent / EXTENT, 0.0)
     size = 1 << max(features - 1, 1).bit_length()
     size = min(size, UNITS) if features <= UNITS else size
     blocks = -(-UNITS // size)
     signs = np.where(mixed_bits(seed, 97, np.arange(blocks * 3 * size)) < 0.5, -1.0, 1.0)
     unit = np.arange(UNITS)
-    spread = 1.5 * 2.0 ** (2.0 * mixed_bits(seed, 98, unit) - 1.0)
+    scale = 1.5 * 2.0 ** (2.0 * mixed_bits(seed, 98, unit) - 1.0)
     offset = 1.5 * (mixed_bits(seed, 99, unit) - 0.5)
-    varying = max(int(np.count_nonzero(deviation)), 1)
+    varying = max(int(np.count_nonzero(spread)), 1)
     return Units(
-        mean, deviation, signs.reshape(blocks, 3, size).astype(np.float32),
-        (spread / np.sqrt(varying) / size).astype(np.float32), offset.astype(np.float32),
+        mean, spread, signs.reshape(blocks, 3, size).astype(np.float32),
+        (scale / np.sqrt(varying) / size).astype(np.float32), offset.astype(np.float32),
     )  # fmt: skip
 
 
 @entry_point(fastmath=EXACT, nogil=True, error_model="numpy")
 def answer(
-    mean: F64, deviation: F64, signs: F32, scale: F32, offset: F32, x: F64, z: F32, space: F32, out: F32
+    mean: F64, spread: F64, signs: F32, scale: F32, offset: F32, x: F64, z: F32, space: F32, out: F32
 ) -> None:
     """out (2048,) ← what the units say of features x (at least F,), NaN for missing; z, space: (b,)."""
     blocks, _, size = signs.shape
     z[:] = 0.0
     for f in range(mean.shape[0]):
-        if deviation[f] > 0.0 and not np.isnan(x[f]):
-            value = np.float32((x[f] - mean[f]) / deviation[f])
+        if spread[f] > 0.0 and not np.isnan(x[f]):
+            value = np.float32((x[f] - mean[f]) / spread[f])
             z[f] = min(max(value, np.float32(-CLIP)), np.float32(CLIP))
     for block in range(blocks):
         for i in range(size):
