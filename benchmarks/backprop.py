@@ -75,6 +75,7 @@ def run(stream: str | None = None, at_once: int = AT_ONCE) -> Findings:
 
 def fill(found: Findings, contest: Contest, kept: Results) -> None:
     """Add the rows and what follows from them."""
+    unsure: dict[str, list[str]] = {"network": [], "everlearn": []}
     behind: dict[str, list[str]] = {"network": [], "everlearn": []}
     streams = 0
     for stream in contest.streams:
@@ -92,7 +93,9 @@ def fill(found: Findings, contest: Contest, kept: Results) -> None:
         }
         for who, gap in gaps.items():
             if not (gap.sure and gap.difference > 0.0):
-                behind[who].append(f"{stream} ({gap.difference:+.4f} ± {gap.half_width or math.nan:.4f})")
+                unsure[who].append(stream)
+            if gap.sure and gap.difference < 0.0:
+                behind[who].append(stream)
         labels = sizes.sum()
         found.add(
             **{
@@ -109,11 +112,12 @@ def fill(found: Findings, contest: Contest, kept: Results) -> None:
                 "± of it": gaps["everlearn"].half_width,
             }
         )
-    for who, names in behind.items():
+    for who, names in unsure.items():
         if streams:
             found.notes.append(
                 f"{'The network' if who == 'network' else 'everlearn'} is surely ahead on "
-                f"{streams - len(names)} of {streams} streams; not on {', '.join(names) or 'none'}."
+                f"{streams - len(names)} of {streams} streams, not on {', '.join(names) or 'none'}; "
+                f"surely behind on {', '.join(behind[who]) or 'none'}."
             )
 
 

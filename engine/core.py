@@ -188,7 +188,7 @@ class Core:
         """The first events suffice for these maps: make them, and hand over the events that came before."""
         started = self.wide.make(names)
         units = self.wide.units
-        source = self.wide.size if units is None else len(units.deviation)
+        source = self.wide.size if units is None else len(units.spread)
         self._resize(wide=self.wide.size, wide_inputs=self.wide.inputs, source=source)
         self._start_wide(started)
 

@@ -178,7 +178,8 @@ def pack(forecasts: Sequence[Forecast]) -> dict[str, NDArray[Any]]:
     scored = [(f.surprise, f.unlike) for f in forecasts if f.surprise is not None]
     anomalies = {"anomalies": np.array(scored)} if scored else {}  # all have a surprise, or none
     known = [f.event for f in forecasts]
-    events = {} if not any(known) else {"events": packed.pack([_packable(event) for event in known])}
+    some = any(event is not None for event in known)
+    events = {"events": packed.pack([_packable(event) for event in known])} if some else {}
     table = np.array(list(rows), np.int64).reshape(-1, len(GROWN))
     held = [(at, name) for at, each in enumerate(forecasts) for name in each.images]
     images: dict[str, NDArray[Any]] = {
@@ -186,23 +187,19 @@ def pack(forecasts: Sequence[Forecast]) -> dict[str, NDArray[Any]]:
     }
     if held:
         images["images"] = packed.pack(held)
-    return (
-        anomalies
-        | events
-        | images
-        | {
-            "records": np.concatenate([f.record for f in forecasts]) if n else np.zeros(0),
-            "names": packed.pack(list(map(attrgetter("id", "keys", "categories", "unknown"), forecasts))),
-            "times": np.array(
-                list(map(attrgetter("time"), forecasts)), np.float64
-            ),  # NaN where there is none
-            "versions": numbers(map(attrgetter("version"), forecasts)),
-            "infinite": numbers(map(attrgetter("infinite"), forecasts)),
-            "labels": numbers(map(len, map(attrgetter("labels"), forecasts))),
-            "sizes": table if table[:, ALWAYS:].any() else table[:, :ALWAYS].copy(),
-            "sizes_row": numbers(map(row_of.__getitem__, map(id, sizes))),
-        }
-    )
+    return {
+        **anomalies,
+        **events,
+        **images,
+        "records": np.concatenate([f.record for f in forecasts]) if n else np.zeros(0),
+        "names": packed.pack(list(map(attrgetter("id", "keys", "categories", "unknown"), forecasts))),
+        "times": np.array(list(map(attrgetter("time"), forecasts)), np.float64),  # NaN where there is none
+        "versions": numbers(map(attrgetter("version"), forecasts)),
+        "infinite": numbers(map(attrgetter("infinite"), forecasts)),
+        "labels": numbers(map(len, map(attrgetter("labels"), forecasts))),
+        "sizes": table if table[:, ALWAYS:].any() else table[:, :ALWAYS].copy(),
+        "sizes_row": numbers(map(row_of.__getitem__, map(id, sizes))),
+    }
 
 
 def unpack(arrays: Mapping[str, NDArray[Any]], base: Sizes, labels: Sequence[Hashable]) -> list[Forecast]:
@@ -214,14 +211,10 @@ def unpack(arrays: Mapping[str, NDArray[Any]], base: Sizes, labels: Sequence[Has
     columns += arrays["anomalies"].T.tolist() if "anomalies" in arrays else [[None] * len(columns[0])] * 2
     columns.append(packed.unpack(arrays["events"]) if "events" in arrays else [None] * len(columns[0]))
     at, out = 0, []
-    for (
-        name,
-        keys,
-        categories,
-        unknown,
-    ), time, version, infinite, count, row, surprise, unlike, event in zip(
+    for names, time, version, infinite, count, row, surprise, unlike, event in zip(
         packed.unpack(arrays["names"]), *columns, strict=True
     ):
+        name, keys, categories, unknown = names
         end = at + sizes[row].dim.record
         out.append(
             Forecast(

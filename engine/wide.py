@@ -161,7 +161,7 @@ class Wide:
                 self.order.append(name)
         known = [event for event in self.early if event.weight > 0.0] if first else []
         wide = np.zeros((len(known), self.size + 1), np.float32)
-        many = 0 if self.units is None else len(self.units.deviation)
+        many = 0 if self.units is None else len(self.units.spread)
         values = np.full((len(known), many), np.nan)
         for event, row in zip(known, values, strict=True):
             if event.values is not None:

@@ -165,6 +165,7 @@ def test_forecasts_that_wait_in_a_snapshot_keep_their_events() -> None:
     events = odd_numbers(30)
     for x, y in events[:20]:
         model.learn_one(x, y)
+    events[25] = ({**events[25][0], 7: 1.0, ("a", 2): True}, events[25][1])  # names of other kinds
     kept = [model.forecast_one(x, id=i) for i, (x, _) in enumerate(events[20:])]
     back = model.unpack(*model.pack(kept))
     other = copy.deepcopy(model)
