@@ -606,7 +606,7 @@ def test_a_window_that_shrinks_keeps_the_newest_experiences() -> None:
     model = OnlineClassifier(layers=1, width=2, memory_budget=1 << 20, neighbours=2)
     for i in range(600):
         model.learn_one({"a": float(i % 50)}, i % 2, id=i)
-    model.learn_one({f"n{i}": 1.0 for i in range(300)}, 1, id=600)
+    model.learn_one({f"n{i}": 1.0 for i in range(120)}, 1, id=600)
     held = model.counters()["experiences"]
     assert 128 <= held < 601
     assert model.forget(600) == 1
