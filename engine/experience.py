@@ -307,7 +307,15 @@ def familiarity(e: Any, r: Any, outputs: int, learned: int) -> float:
 
 @part
 def trust(e: Any, r: Any, outputs: int, learned: int, p: F64) -> None:
-    """p, the live mixture, ← the answer; r.said and r.u are the event's."""
+    """p, the live mixture, ← the answer; r.said and r.u are the event's.
+
+    Where all classes were seen lately there is no old task to be answered, and p stays as it is.
+    """
+    present = 0
+    for c in range(outputs):
+        present += 1 if e.lately[c] >= SEEN_LATELY else 0
+    if present == outputs:
+        return
     say_old(e, r, outputs)
     g = familiarity(e, r, outputs, learned)
     total = 0.0

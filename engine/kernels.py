@@ -15,7 +15,7 @@ from numba.experimental import structref
 from numpy.typing import NDArray
 
 from engine import experience, mixing, sleep
-from engine.compiled import entry_point
+from engine.compiled import entry_point, only_inlined
 from engine.layout import CENTRE, MOVES, OBSERVED, SENSED, SPREAD, STAMP, TIME, VALUE
 from engine.steps import (
     arrive,
@@ -52,6 +52,7 @@ FAST = {"reassoc", "contract", "nsz"}
 # Arrays taken from a state count no references, here and in all that is called from here and allocates nothing:
 # the callers hold them, and counting took half of the time.
 uncounted = njit(fastmath=FAST, nogil=True, error_model="numpy", forceinline=True, _nrt=False)
+only_inlined("events")
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
