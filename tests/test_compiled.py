@@ -61,6 +61,7 @@ def test_the_other_process_finds_the_same_code_whatever_stands_in_the_path(
     fresh: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "engine").mkdir()
+    (tmp_path / "engine/__init__.py").touch()
     (tmp_path / "engine/learner.py").write_text(
         "import os, pathlib\ndef warmup(): pathlib.Path(os.environ['EVERLEARN_KERNELS'], 'ready').touch()\n"
     )

@@ -121,7 +121,7 @@ def test_the_example_with_an_expert_of_ones_own_gains_by_it_and_forgives_it(
         [float(share) for share in line.rpartition(": ")[2].split(", ")] for line in out.splitlines()[:2]
     )
     assert alone[0] < 0.1 < 0.9 < helped[0]
-    assert helped[1] > alone[1] - 0.05
+    assert helped[1] > 0.7
     assert alone[2] < 0.1 < 0.7 < helped[2]
     assert figure(out, "weight of the rule:") > abs(figure(out, "of River's tree:"))
     assert "not saved: the expert 'HoeffdingTreeClassifier' has no to_bytes" in out
