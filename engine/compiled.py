@@ -134,7 +134,9 @@ def prepare() -> None:
     """
     if compiled_before() or GIVEN in os.environ:
         return
-    print("everlearn: compiling its kernels, once; this takes two minutes or so …", file=sys.stderr, flush=True)
+    print(
+        "everlearn: compiling its kernels, once; this takes two minutes or so …", file=sys.stderr, flush=True
+    )
     with _alone():
         if not compiled_before():  # another process may have done it meanwhile
             why = _compile_elsewhere()
