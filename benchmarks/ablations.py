@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from benchmarks.contest import AT_ONCE, Results, measure, own_kept
-from benchmarks.first import CONTEST, measurable
+from benchmarks.contest import AT_ONCE, Results
+from benchmarks.first import CONTEST, measured
 from benchmarks.job import OWN, WITHOUT
 from benchmarks.standings import Contest
 from benchmarks.tables import Findings, shares
@@ -30,15 +30,8 @@ def run(stream: str | None = None, at_once: int = AT_ONCE) -> Findings:
         ),
         columns=COLUMNS,
     )
-    kept = own_kept()
     learners = [OWN, *(WITHOUT + part for part in SWITCHES)]
-    here, left = measurable(CONTEST, stream)
-    found.notes += left
-    found.notes += measure(
-        [job for name in learners for where in here for job in CONTEST.jobs(name, where)],
-        kept,
-        at_once=at_once,
-    )
+    kept = measured(found, CONTEST, learners, stream, at_once)
     ratios = Findings(
         name="",
         title="Error ratio per stream",

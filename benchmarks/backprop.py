@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.contest import AT_ONCE, Results, measure, own_kept
-from benchmarks.first import CONTEST, measurable
+from benchmarks.contest import AT_ONCE, Results
+from benchmarks.first import CONTEST, measured
 from benchmarks.job import BESIDE, OWN
 from benchmarks.schedule import steps_of
 from benchmarks.standings import Contest
@@ -63,12 +63,7 @@ def run(stream: str | None = None, at_once: int = AT_ONCE) -> Findings:
         ),
         columns=COLUMNS,
     )
-    kept = own_kept()
-    here, left = measurable(CONTEST, stream)
-    found.notes += left
-    jobs = [job for name in here for job in CONTEST.jobs(BESIDE, name)]
-    jobs.sort(key=lambda job: job.seed)  # every stream once before any twice
-    found.notes += measure(jobs, kept, at_once=at_once)
+    kept = measured(found, CONTEST, [BESIDE], stream, at_once, seeds_in_turn=True)
     fill(found, CONTEST, kept)
     return found
 

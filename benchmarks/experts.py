@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from benchmarks.contest import AT_ONCE, Results, measure, own_kept, peers_kept
-from benchmarks.first import CONTEST, measurable
+from benchmarks.contest import AT_ONCE, Results, peers_kept
+from benchmarks.first import CONTEST, measured
 from benchmarks.job import INSIDE
 from benchmarks.standings import Contest
 from benchmarks.tables import Findings, shares
@@ -44,11 +44,7 @@ def run(stream: str | None = None, at_once: int = AT_ONCE) -> Findings:
         ),
         columns=COLUMNS,
     )
-    kept = own_kept()
-    here, left = measurable(CONTEST, stream)
-    found.notes += left
-    jobs = [job for name in here for job in CONTEST.jobs(INSIDE, name)]
-    found.notes += measure(jobs, kept, at_once=at_once)
+    kept = measured(found, CONTEST, [INSIDE], stream, at_once)
     fill(found, CONTEST, kept, peers_kept())
     return found
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
-from benchmarks.contest import AT_ONCE, LIMIT, measure, own_kept, peers_kept
+from benchmarks.contest import AT_ONCE, LIMIT, Results, measure, own_kept, peers_kept
 from benchmarks.job import OWN
 from benchmarks.standings import WORDS, Contest, beside_the_best, everybody, remarks
 from benchmarks.tables import Findings
@@ -101,6 +102,24 @@ def fill(
         title = f"Every learner on every stream: {WORDS[figure]}"
         found.below.append(everybody(contest, figure, title, own, peers))
     found.notes += remarks(contest, own, peers)
+
+
+def measured(
+    found: Findings, contest: Contest, learners: Sequence[str], stream: str | None, at_once: int, *,
+    seeds_in_turn: bool = False,
+) -> Results:  # fmt: skip
+    """All that is kept of the engine, after these learners of it were measured where they were not yet.
+
+    stream: on this one alone. seeds_in_turn: every stream once before any twice.
+    """
+    kept = own_kept()
+    here, left = measurable(contest, stream)
+    found.notes += left
+    jobs = [job for name in learners for where in here for job in contest.jobs(name, where)]
+    if seeds_in_turn:
+        jobs.sort(key=lambda job: job.seed)
+    found.notes += measure(jobs, kept, at_once=at_once)
+    return kept
 
 
 def measurable(contest: Contest, stream: str | None) -> tuple[list[str], list[str]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import ablations, contest, job
+from benchmarks import ablations, contest, first, job
 from benchmarks.contest import Results, measure
 from benchmarks.job import OWN, WITHOUT, Job
 from benchmarks.standings import Contest, beside_the_best, everybody, remarks
@@ -174,8 +174,8 @@ def test_a_part_is_worth_the_errors_that_come_without_it(
         for learner, wrong in ((OWN, 0.1), (WITHOUT + "trees", 0.2), (WITHOUT + "metric", 0.05)):
             for task in ablations.CONTEST.jobs(learner, stream):
                 kept.add(record(task, 1.0 - wrong))
-    monkeypatch.setattr(ablations, "own_kept", lambda: kept)
-    monkeypatch.setattr(ablations, "measure", lambda *_, **__: [])
+    monkeypatch.setattr(first, "own_kept", lambda: kept)
+    monkeypatch.setattr(first, "measure", lambda *_, **__: [])
     found = ablations.run()
     rows = {row["left out"]: row for row in found.rows}
     assert rows["trees"]["error ratio"] == pytest.approx(2.0)
