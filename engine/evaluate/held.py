@@ -6,9 +6,5 @@ from typing import Any
 
 
 def held(model: Any) -> int | None:
-    """Bytes that a learner keeps: what it says itself, or the arrays of the engine's state; None if unknown."""
-    if hasattr(model, "memory_bytes"):
-        return int(model.memory_bytes())
-    if hasattr(model, "test_then_train") and hasattr(model, "state"):
-        return sum(int(part.nbytes) for part in model.state()[0].values())
-    return None
+    """Bytes that a learner says it keeps; None where it does not say."""
+    return int(model.memory_bytes()) if hasattr(model, "memory_bytes") else None
