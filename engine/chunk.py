@@ -112,7 +112,8 @@ class Chunk:
         elif len(core.fields.category_fields):
             self._categories[at] = -1
         self._X[at] = encoded.values
-        core.wide.encode(encoded.images, self._X[at], self._W[at])
+        if core.sizes.wide:
+            core.wide.encode(encoded.images, self._X[at], self._W[at])
         self._times[at] = math.nan if time is None else time
         self._targets[at] = target if core.regression else core.classes[target]
         self._weights[at] = w

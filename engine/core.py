@@ -115,7 +115,8 @@ class Core:
             kept.event = usable(x)
             self._given[0] = self.added.say(kept.event, self.classes, self.sizes.outputs)
         self._X[0] = encoded.values
-        self.wide.encode(encoded.images, self._X[0], self._W[0])
+        if self.sizes.wide:
+            self.wide.encode(encoded.images, self._X[0], self._W[0])
         if encoded.images:
             kept.images = {n: image for n, image in encoded.images.items() if self.wide.awaits(n)}
         self._run(
@@ -191,6 +192,7 @@ class Core:
         source = self.wide.size if units is None else len(units.spread)
         self._resize(wide=self.wide.size, wide_inputs=self.wide.inputs, source=source)
         self._start_wide(started)
+        self._named()
 
     def _start_wide(self, started: Started) -> None:
         """Labelled events from before the map: what reads the wide vector learns them first."""
@@ -417,8 +419,9 @@ class Core:
             return
         near = self.state.near  # holds all that the context memory holds, and more
         first, slots = int(self.state.tally[1]), near.serial.shape[0]
-        if self.sizes.lasting:  # kept examples stay longer: what is gone is looked for now and then
-            if len(self.experience) > 2 * (slots + len(self.state.lasting.episodic.serial)):
+        if self.sizes.lasting or self.wide.early:  # some stay longer: what is gone is looked for now and then
+            longer = len(self.state.lasting.episodic.serial) + len(self.wide.early)
+            if len(self.experience) > 2 * (slots + longer):
                 self._named()
             for serial, kept in enumerate(events, first):
                 if kept != NOTHING:
@@ -435,18 +438,30 @@ class Core:
             if kept != NOTHING:
                 self.experience[serial] = kept
 
-    def _named(self) -> None:
-        """Let go of the names of events that are stored no longer."""
+    def stored(self) -> set[int]:
+        """Label numbers of the events in the neighbour memories, among kept examples, or that wait for a map."""
         kept = self.state.lasting.episodic
         held = {s for of in (self.state.near.serial, kept.serial, kept.ring_serial) for s in of.tolist()}
+        return (held | {event.serial for event in self.wide.early}) - {-1}
+
+    def experiences(self) -> int:
+        """How many there are of `stored`; all stand in the memory of features where none is kept longer."""
+        if self.sizes.lasting or self.wide.early:
+            return len(self.stored())
+        return int(self.state.near.place[1])
+
+    def _named(self) -> None:
+        """Let go of the names of events that are stored no longer."""
+        held = self.stored()
         self.experience = {s: event for s, event in self.experience.items() if s in held}
 
     def forget(self, id: Hashable) -> int:
         """Remove stored events with this id from every memory; how many there were."""
         serials = [s for s, (known, _, _) in self.experience.items() if known is not None and known == id]
+        waiting = {event.serial for event in self.wide.early if event.id == id}
         removed = 0
         for serial in serials:
-            found = False
+            found = serial in waiting
             for name in ("near", "context"):
                 memory, gone = state.without(getattr(self.state, name), serial)
                 self.state = self.state._replace(**{name: memory})  # type: ignore[arg-type] # a memory's name
@@ -489,7 +504,7 @@ class Core:
         Without `added` the caller's own experts are left out.
         """
         fields, fields_meta = self.fields.state()
-        if self.sizes.lasting:
+        if self.sizes.lasting or self.wide.early:
             self._named()
         has = self.options
         parts = {"forest": has.trees, "early": has.early, "rival": has.sleep, "sleep": has.sleep}

@@ -209,7 +209,7 @@ class _Face:
                 "labels": int(core.state.tally[1]),
                 "features": core.sizes.features,
                 "classes": len(core.classes),
-                "experiences": int(core.state.near.place[1]),
+                "experiences": core.experiences(),
                 **core.counts,
                 **({"expert_faults": sum(core.added.faults.values())} if core.added else {}),
             }
