@@ -21,6 +21,7 @@ LONGEST = 900.0  # seconds that compiling may take
 GIVEN = "EVERLEARN_KERNELS"
 """Names the cache folder to the process that compiles."""
 SOURCES = (
+    "engine/borrowed.py",
     "engine/encoders/patches.py",
     "engine/encoders/picture.py",
     "engine/encoders/random_units.py",

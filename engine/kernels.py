@@ -15,6 +15,7 @@ from numba.experimental import structref
 from numpy.typing import NDArray
 
 from engine import experience, mixing, sleep
+from engine.borrowed import borrow
 from engine.compiled import entry_point, only_inlined
 from engine.layout import CENTRE, MOVES, OBSERVED, SENSED, SPREAD, STAMP, TIME, VALUE
 from engine.steps import (
@@ -429,8 +430,9 @@ def run(
     the kept forecast, read and written; out: (n, C) float64, the forecasts. given: (n, added · C), what the
     caller's own experts say, NaN for nothing; read by FORECAST.
     """
+    at = borrow(bound)
     events(
-        operations, bound.state, bound.scratch, bound.dim, bound.settings, X, W, times, keys, categories, targets,
+        operations, at.state, at.scratch, at.dim, at.settings, X, W, times, keys, categories, targets,
         weights, record, out, given,
     )  # fmt: skip
 
