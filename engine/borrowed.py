@@ -1,9 +1,10 @@
 """Named tuples by reference in compiled code: one pointer is handed over instead of hundreds of words.
 
 A `Borrowed` stands for a named tuple that lies in memory. Its fields are read where they are used: a field that
-is itself a named tuple is borrowed again, anything else is loaded. What is borrowed keeps its place and its fields
-while compiled code runs (arrays may change what they hold), and the loads say so: the optimiser may keep what was
-loaded in spite of stores through other pointers. The owner must outlive the borrower; nothing is counted.
+is itself a named tuple is borrowed again, anything else is loaded. What is borrowed keeps its place and its
+fields while compiled code runs (arrays may change what they hold), and the loads say so: the optimiser may keep
+what was loaded in spite of stores through other pointers. The owner must outlive the borrower; nothing is
+counted.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class _Fields(AttributeTemplate):  # type: ignore[misc]
         return borrowed.field(name)
 
 
-@lower_getattr_generic(Borrowed)
+@lower_getattr_generic(Borrowed)  # type: ignore[untyped-decorator]
 def _read(context: Any, builder: Any, borrowed: Borrowed, value: Any, name: str) -> Any:
     """A field of what `value` points to: its address where it is borrowed again, else what stands there."""
     place, kind = borrowed.fields[name]

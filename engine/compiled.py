@@ -17,6 +17,8 @@ from typing import Any
 
 _log = logging.getLogger(__name__)
 
+_entry_points: set[str] = set()
+
 LONGEST = 900.0  # seconds that compiling may take
 GIVEN = "EVERLEARN_KERNELS"
 """Names the cache folder to the process that compiles."""
@@ -91,6 +93,7 @@ def entry_point(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     import numba
 
     def decorate(function: Callable[..., Any]) -> Any:
+        _entry_points.add(function.__qualname__)
         before = numba.config.CACHE_DIR
         numba.config.CACHE_DIR = str(folder())
         try:
@@ -106,11 +109,11 @@ def compiled_before() -> bool:
     return (folder() / "ready").exists()
 
 
-def only_inlined(*names: str) -> None:
-    """Leave the optimiser out for these functions: they stand in one caller alone, which is optimised as a whole.
+def optimise_entry_points_alone() -> None:
+    """In a process that compiles: leave the optimiser out for functions that only compiled code calls.
 
-    It takes a third of the time that compiling takes. Numba has no option for it: where its inside has changed,
-    all is compiled as before.
+    They are optimised within each entry point. Numba has no option for it: where its inside has changed, all is
+    optimised at every level, which takes longer.
     """
     from numba.core import codegen
 
@@ -119,11 +122,11 @@ def only_inlined(*names: str) -> None:
     if optimise is None:
         return
 
-    def unless_inlined(self: Any) -> None:
-        if getattr(self, "name", "") not in names:
+    def where_called(self: Any) -> None:
+        if getattr(self, "name", "") in _entry_points:
             optimise(self)
 
-    library._optimize_final_module = unless_inlined
+    library._optimize_final_module = where_called
 
 
 def prepare() -> None:
@@ -133,11 +136,12 @@ def prepare() -> None:
     that load the result: each function was compiled by itself too, and that copy is taken. Both are right, but
     sums may be rounded otherwise in their last bit, and the same seed must give the same bits everywhere.
     """
-    if compiled_before() or GIVEN in os.environ:
+    if GIVEN in os.environ:  # this is that process
+        optimise_entry_points_alone()
         return
-    print(
-        "everlearn: compiling its kernels, once; this takes two minutes or so …", file=sys.stderr, flush=True
-    )
+    if compiled_before():
+        return
+    print("everlearn: compiling its kernels, once; this takes a minute or so …", file=sys.stderr, flush=True)
     with _alone():
         if not compiled_before():  # another process may have done it meanwhile
             why = _compile_elsewhere()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from engine import experience, mixing, sleep
 from engine.borrowed import borrow
-from engine.compiled import entry_point, only_inlined
+from engine.compiled import entry_point
 from engine.layout import CENTRE, MOVES, OBSERVED, SENSED, SPREAD, STAMP, TIME, VALUE
 from engine.steps import (
     arrive,
@@ -51,9 +51,11 @@ FORECAST, OBSERVE, LEARN, WARM, LIVE = 1, 2, 4, 8, 16
 FAST = {"reassoc", "contract", "nsz"}
 
 # Arrays taken from a state count no references, here and in all that is called from here and allocates nothing:
-# the callers hold them, and counting took half of the time.
-uncounted = njit(fastmath=FAST, nogil=True, error_model="numpy", forceinline=True, _nrt=False)
-only_inlined("events")
+# the callers hold them, and counting took half of the time. Nothing is forced into its caller: what is called
+# from here would be as well, and compiling one function of 100,000 instructions takes two minutes.
+uncounted = njit(
+    fastmath=FAST, nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False
+)
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -452,7 +454,8 @@ def refill(fresh: Any, space: Any, old: Any, source: I64, regression: bool) -> N
 @entry_point(nogil=True, error_model="numpy")
 def start_lasting(bound: Any, wide: F32, values: F64, targets: F64, weights: F64, serials: I64) -> None:
     """Labelled events from before there was a wide vector, see `engine.wide.Started`."""
-    e, room, dim = bound.state.lasting, bound.scratch.lasting, bound.dim
+    at = borrow(bound)
+    e, room, dim = at.state.lasting, at.scratch.lasting, at.dim
     many = dim.wide_inputs == 0
     for i in range(targets.shape[0]):
         if wide[i, dim.wide] > 0.0:

@@ -51,7 +51,7 @@ WORTH, SURE = 0.001, 1.5
 PATIENCE, MOST_PATIENCE = 8_000, 64_000  # labels for which a set sleeps before it is tried again
 RECENT, EARLIER, ALARM = 200.0, 2_000.0, 2.0
 FAST = {"reassoc", "contract", "nsz"}
-part = njit(fastmath=FAST, nogil=True, error_model="numpy", forceinline=True)
+part = njit(fastmath=FAST, nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]

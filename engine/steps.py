@@ -1,6 +1,6 @@
 """The steps of one event, in the order in which `engine.kernels.run` takes them: encode, recall, forecast, learn.
 
-Each is compiled into its caller: states of a hundred arrays are costly to hand over.
+States and their parts are handed over by reference (`engine.borrowed`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FAR = 10.0  # deviations from the mean target, beyond which no model of the call
 PRIOR_DECAY, SLOW_PRIOR_DECAY = 500.0, 5_000.0
 TRANSITION_DECAY = 0.995
 FAST = {"reassoc", "contract", "nsz"}
-part = njit(fastmath=FAST, nogil=True, error_model="numpy", forceinline=True)
+part = njit(fastmath=FAST, nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

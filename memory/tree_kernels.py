@@ -286,7 +286,7 @@ def pure(forest: Any, t: int, order: I32, node: int, start: int, end: int, regre
     return same == n
 
 
-@inline
+@part
 def settle(
     forest: Any, space: Any, t: int, order: I32, stack: I32, open: int, d: int, tries: int, regression: bool
 ) -> tuple[int, int]:  # fmt: skip
@@ -324,7 +324,7 @@ def grow_leaf(forest: Any, space: Any, t: int, node: int, d: int, tries: int, re
         open, _ = settle(forest, space, t, order, stack, open, d, tries, regression)
 
 
-@inline
+@part
 def insert(forest: Any, space: Any, t: int, slot: int, d: int, tries: int, regression: bool) -> None:
     """An event comes into a tree."""
     if regression and forest.node[t, 0, SIZE] == 0:
@@ -342,7 +342,7 @@ def insert(forest: Any, space: Any, t: int, slot: int, d: int, tries: int, regre
         grow_leaf(forest, space, t, node, d, tries, regression)
 
 
-@inline
+@part
 def remove(forest: Any, t: int, slot: int, regression: bool) -> None:
     """An event leaves a tree."""
     x, y, node = forest.x[slot], measured(forest, t, forest.y[slot], regression), 0
@@ -441,7 +441,7 @@ def advance(forest: Any, space: Any, d: int, tries: int, regression: bool) -> No
         build[0] = IDLE
 
 
-@inline
+@part
 def learn(forest: Any, space: Any, x: F32, d: int, y: float, regression: bool) -> None:
     """An event with its label comes into the window, the oldest one leaves it."""
     place, slots, trees = forest.place, forest.y.shape[0], forest.tree.shape[0] - 1
@@ -481,7 +481,7 @@ def refill(fresh: Any, space: Any, old: Any, source: I64, regression: bool) -> N
             forget(fresh, serial, regression)
 
 
-@inline
+@part
 def say(forest: Any, x: F32, outputs: int, regression: bool, node: F64, leaf: F64) -> None:
     """The forecasts (outputs,) of the deepest nodes with enough events, and of the leaves."""
     trees = forest.tree.shape[0] - 1

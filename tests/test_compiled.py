@@ -43,8 +43,32 @@ def test_another_process_compiles_what_is_not_in_the_cache(
 def test_the_process_that_compiles_asks_no_further_one(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(compiled.GIVEN, str(fresh / "given"))
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("asked"))
+    optimised: list[bool] = []
+    monkeypatch.setattr(compiled, "optimise_entry_points_alone", lambda: optimised.append(True))
     assert compiled.folder() == fresh / "given"
     compiled.prepare()
+    assert optimised == [True]
+
+
+def test_only_what_python_calls_is_optimised_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    from numba import njit
+    from numba.core import codegen
+
+    seen: list[str] = []
+    monkeypatch.setattr(codegen.CPUCodeLibrary, "_optimize_final_module", lambda self: seen.append(self.name))
+
+    @njit
+    def inner(x: int) -> int:
+        return x + 1
+
+    @njit
+    def outer(x: int) -> int:
+        return 2 * int(inner(x))
+
+    monkeypatch.setattr(compiled, "_entry_points", {outer.__qualname__})
+    compiled.optimise_entry_points_alone()
+    assert outer(3) == 8
+    assert seen == [outer.__qualname__]
 
 
 @pytest.mark.parametrize("executable", ["nothing", None, "/bin/false"])
