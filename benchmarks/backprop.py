@@ -172,6 +172,12 @@ class Inputs:
         self.learner.learn(kept, y, w)
         self.labels[kept.id] = self.learner._core.classes[y]
 
+    def forecasts(self) -> NDArray[np.int64]:
+        """(K, classes) numbers of the inputs that are forecasts of memories and trees."""
+        sizes = self._sizes
+        recalled = 0 if sizes is None else sizes.recall_inputs
+        return self._columns[:recalled].reshape(-1, 1 if sizes is None else sizes.outputs)
+
     def table(self, rows: int) -> F32:
         """(rows, all inputs that there ever were) float32, 0 where one was not there yet."""
         out = np.zeros((rows, self._count), np.float32)
@@ -184,9 +190,10 @@ class Nets:
     """Six equal networks under six optimisers, side by side: forward and backward are one batch for all.
 
     inputs, classes: how many there will be; a class that has had no label yet is left out of the softmax.
+    forecasts: (K, classes) inputs that the head adds to its scores with weights that start as 1/K.
     """
 
-    def __init__(self, inputs: int, classes: int, seed: int) -> None:
+    def __init__(self, inputs: int, classes: int, seed: int, forecasts: NDArray[np.int64]) -> None:
         torch.set_num_threads(1)
         shapes: list[tuple[int, int]] = [(WIDTH, inputs), (WIDTH, 1)]
         for _ in range(LAYERS - 1):
@@ -198,6 +205,9 @@ class Nets:
             reads = shapes[number - number % 2][1]
             bound = 0.0 if number >= len(shapes) - 2 else 1.0 / math.sqrt(reads)
             parts.append((2.0 * torch.rand(rows * columns, generator=drawn) - 1.0) * bound)
+        self._forecasts = torch.from_numpy(forecasts)
+        trusted = len(forecasts)
+        parts.append(torch.full((trusted,), 1.0 / max(trusted, 1)))
         start = torch.cat(parts)
         self._shapes = shapes
         self.weights = [start.clone().requires_grad_() for _ in RULES]
@@ -224,7 +234,7 @@ class Nets:
                 torch.baddbmm(matrices[2 * layer + 1], matrices[2 * layer], u), LEAK
             )
         scores = torch.baddbmm(matrices[-1][:, :known], matrices[-2][:, :known], h)
-        return scores.squeeze(2)
+        return scores.squeeze(2) + flat[:, at:] @ x[self._forecasts[:, :known]]
 
     def learn(self, x: Tensor, label: int, known: int) -> None:
         """One step of every optimiser on this event's cross-entropy."""
@@ -258,7 +268,7 @@ def _backpropagated(
     watched: Inputs, steps: Sequence[int], rows: int, seed: int
 ) -> dict[str, NDArray[np.float64]]:
     X, labels = torch.from_numpy(watched.table(rows)), watched.labels
-    nets = Nets(X.shape[1], max(labels.values()) + 1, seed)
+    nets = Nets(X.shape[1], max(labels.values()) + 1, seed, watched.forecasts())
     known, said, hits = 0, dict[int, NDArray[np.int64]](), list[NDArray[np.bool_]]()
     nothing = np.full(len(RULES), -1)
     for step in steps:

@@ -152,7 +152,7 @@ def _local(
             read = d if skip or layer == 0 else 0
             update_layer(
                 net, layer, width, read, classes, False, rate, correction, float(y[i]), 1.0,
-                above[layer], scaled_x, hidden[layer], slope[layer], p[layer], delta, sway, scaled,
+                above[layer], x, scaled_x, hidden[layer], slope[layer], p[layer], delta, sway, scaled,
             )  # fmt: skip
     return correct
 

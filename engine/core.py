@@ -57,10 +57,10 @@ class Core:
         self.chunk_scores = np.zeros(0)  # of the events that were learned together last
         self.sizes = Sizes(
             features=0, outputs=1, keys=len(options.keys), categories=0,
-            contexts=3 if options.context else 1, recall=options.recall, history=options.label_history,
-            neighbours=options.neighbours, networks=2, depth=options.layers, width=options.width,
-            activation=ACTIVATIONS[options.activation], regression=regression, metric=options.metric,
-            trees=options.trees, early=options.early, kept=options.kept_bytes,
+            contexts=3 if options.context else 1, recall=options.recall, heads=options.recall_heads,
+            history=options.label_history, neighbours=options.neighbours, networks=2, depth=options.layers,
+            width=options.width, activation=ACTIVATIONS[options.activation], regression=regression,
+            metric=options.metric, trees=options.trees, early=options.early, kept=options.kept_bytes,
             key_horizons=len(options.horizons), category_horizons=len(options.category_horizons),
             added=self.added.names,
         )  # fmt: skip

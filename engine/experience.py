@@ -226,8 +226,8 @@ def step(e: Any, outputs: int, c: int, weight: float, r: Any, p: F64) -> None:
     correction = 1.0 - SQUARE_DECAY ** float(e.steps[0])
     scale_input(e.layer, r.u.shape[0], correction, r.u, r.scaled_u)
     update_layer(
-        e.layer, 0, WIDTH, r.u.shape[0], outputs, False, RATE, correction, float(c), weight, r.above, r.scaled_u,
-        r.hidden, r.slope, p, r.delta, r.sway, r.scaled,
+        e.layer, 0, WIDTH, r.u.shape[0], outputs, False, RATE, correction, float(c), weight, r.above, r.u,
+        r.scaled_u, r.hidden, r.slope, p, r.delta, r.sway, r.scaled,
     )  # fmt: skip
 
 

@@ -85,6 +85,7 @@ class Sizes:
     categories: int
     contexts: int
     recall: bool
+    heads: bool
     history: bool
     neighbours: int
     networks: int

@@ -360,7 +360,8 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
     rate, slow_rate: step sizes of the fast and the slow stack; linear_rate: of the linear expert.
     neighbours: events recalled per memory and forecast.
     context: layers also read each feature against its averages over 2 and 24 events.
-    recall: layers also read what memories and trees say.  metric: the memories' distances are learned.
+    recall: layers also read what memories and trees say.  recall_heads: so do their heads, which add it to what
+    they say themselves.  metric: the memories' distances are learned.
     trees: sliding-window trees are among the experts.  early: one greedy tree on the first 200 events is.
     sleep: experts that earn nothing on a stream fall asleep there and cost no time; they are tried again later.
     label_history: forecasts may use the labels that came just before.
@@ -396,6 +397,7 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
         neighbours: int = 12,
         context: bool = True,
         recall: bool = True,
+        recall_heads: bool = True,
         metric: bool = True,
         trees: bool = True,
         early: bool = True,
@@ -421,6 +423,7 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
         self.neighbours = neighbours
         self.context = context
         self.recall = recall
+        self.recall_heads = recall_heads
         self.metric = metric
         self.trees = trees
         self.early = early
@@ -569,6 +572,7 @@ class OnlineRegressor(_Face, base.Regressor):  # type: ignore[misc]
         neighbours: int = 12,
         context: bool = True,
         recall: bool = True,
+        recall_heads: bool = True,
         metric: bool = True,
         trees: bool = True,
         early: bool = True,
@@ -592,6 +596,7 @@ class OnlineRegressor(_Face, base.Regressor):  # type: ignore[misc]
         self.neighbours = neighbours
         self.context = context
         self.recall = recall
+        self.recall_heads = recall_heads
         self.metric = metric
         self.trees = trees
         self.early = early

@@ -12,35 +12,40 @@ if TYPE_CHECKING:
     import torch
 
 F32 = NDArray[np.float32]
-PARAMETERS = ("W", "b", "V", "c")
+PARAMETERS = ("W", "b", "V", "c", "R")
 
 
 class Layers(NamedTuple):
     """The flat arrays of one network of L layers, H units each, D inputs, C outputs, all float32.
 
-    W: (L, H, H + D) with columns [layer below | network input]; b: (L, H); V: (L, C, H); c: (L, C).
-    square_x: (D,), square_u, square_h, square_d: (L, H), square_e: (L, C) — running mean squares.
+    W: (L, H, H + D) with columns [layer below | network input]; b: (L, H); V: (L, C, H); c: (L, C); R: (L, K),
+    how much each head trusts the K forecasts that stand first among the inputs, C numbers each.
+    square_x: (D,), square_u, square_h, square_d: (L, H), square_e: (L, C), square_r: (L, K) — running mean
+    squares.
     """
 
     W: F32
     b: F32
     V: F32
     c: F32
+    R: F32
     square_x: F32
     square_u: F32
     square_h: F32
     square_d: F32
     square_e: F32
+    square_r: F32
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """How large a network is: layers, units per layer, inputs, outputs."""
+    """How large a network is: layers, units per layer, inputs, outputs, and forecasts among the inputs."""
 
     depth: int
     width: int
     inputs: int
     outputs: int
+    recalled: int = 0
 
 
 def mixed_bits(*lattice: NDArray[np.int64] | int) -> NDArray[np.float64]:
@@ -57,7 +62,8 @@ def mixed_bits(*lattice: NDArray[np.int64] | int) -> NDArray[np.float64]:
 
 
 def allocate(shape: Shape, seed: int) -> Layers:
-    """A fresh network: W uniform with variance 1/(fan-in), heads and offsets 0.
+    """A fresh network: W uniform with variance 1/(fan-in), heads and offsets 0, R 1/K: a head's
+    first forecast is the geometric mean of those it reads (the mean, for numbers).
 
     Each weight depends on the seed and its own place alone, not on when it was made. The storage of all
     parameters belongs to torch tensors; `tensors` gives them back.
@@ -68,12 +74,13 @@ def allocate(shape: Shape, seed: int) -> Layers:
         array: F32 = torch.zeros(size, dtype=torch.float32).numpy()
         return array
 
-    L, H, D, C = shape.depth, shape.width, shape.inputs, shape.outputs
+    L, H, D, C, K = shape.depth, shape.width, shape.inputs, shape.outputs, shape.recalled
     layers = Layers(
-        W=zeros(L, H, H + D), b=zeros(L, H), V=zeros(L, C, H), c=zeros(L, C),
+        W=zeros(L, H, H + D), b=zeros(L, H), V=zeros(L, C, H), c=zeros(L, C), R=zeros(L, K),
         square_x=zeros(D), square_u=zeros(L, H), square_h=zeros(L, H), square_d=zeros(L, H),
-        square_e=zeros(L, C),
+        square_e=zeros(L, C), square_r=zeros(L, K),
     )  # fmt: skip
+    layers.R[...] = 1.0 / max(K, 1)
     fill(layers, seed, np.arange(H + D), H + D)
     return layers
 
@@ -92,7 +99,8 @@ def grow(layers: Layers, seed: int, inputs: int, outputs: int, source: NDArray[n
     source: (inputs,) int64 — for each new input the old one that it continues, or −1 for a new one.
     """
     L, H, _ = layers.W.shape
-    fresh = allocate(Shape(depth=L, width=H, inputs=inputs, outputs=outputs), seed)
+    K = layers.R.shape[1]
+    fresh = allocate(Shape(depth=L, width=H, inputs=inputs, outputs=outputs, recalled=K), seed)
     old = layers.V.shape[1]
     kept = np.flatnonzero(source >= 0)
     fresh.W[:, :, :H] = layers.W[:, :, :H]
@@ -101,13 +109,13 @@ def grow(layers: Layers, seed: int, inputs: int, outputs: int, source: NDArray[n
     fresh.V[:, :old] = layers.V
     fresh.c[:, :old] = layers.c
     fresh.square_e[:, :old] = layers.square_e
-    for name in ("b", "square_u", "square_h", "square_d"):
+    for name in ("b", "square_u", "square_h", "square_d", "R", "square_r"):
         getattr(fresh, name)[...] = getattr(layers, name)
     return fresh
 
 
 def tensors(layers: Layers) -> dict[str, torch.Tensor]:
-    """The parameters as torch tensors over the same storage: a state_dict of W, b, V, c."""
+    """The parameters as torch tensors over the same storage: a state_dict of W, b, V, c, R."""
     import torch
 
     return {name: torch.from_numpy(getattr(layers, name)) for name in PARAMETERS}

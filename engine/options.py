@@ -27,6 +27,7 @@ class Options:
     neighbours: int
     context: bool
     recall: bool
+    recall_heads: bool
     metric: bool
     trees: bool
     early: bool
@@ -54,7 +55,9 @@ class Options:
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
                 raise ValueError(f"{name} is {value!r}; expected a finite step size of at least 0")
-        for name in ("context", "recall", "metric", "trees", "early", "sleep", "label_history", "anomaly"):
+        for name in (
+            "context", "recall", "recall_heads", "metric", "trees", "early", "sleep", "label_history", "anomaly",
+        ):  # fmt: skip
             value = getattr(self, name)
             if not isinstance(value, bool):
                 raise ValueError(f"{name} is {value!r}; expected True or False")
@@ -91,7 +94,9 @@ class Options:
                 f"{', '.join(cls.__dataclass_fields__)}: a later release wrote it, load it with that one"
             )
         return cls(
-            **dict.fromkeys(("trees", "early", "sleep", "anomaly"), False)  # a learner of before had none
+            **dict.fromkeys(
+                ("trees", "early", "sleep", "anomaly", "recall_heads"), False
+            )  # a learner of before had none
             | {"kept_bytes": KEPT_BYTES}
             | data
             | {

@@ -124,7 +124,10 @@ def make(
     """An empty learner of these sizes; `sleeps`: experts that earn nothing fall asleep."""
     z = np.zeros
     near, context = windows(sizes, budget)
-    shape = network.Shape(depth=sizes.depth, width=sizes.width, inputs=sizes.reads, outputs=sizes.outputs)
+    shape = network.Shape(
+        depth=sizes.depth, width=sizes.width, inputs=sizes.reads, outputs=sizes.outputs,
+        recalled=sizes.recalled if sizes.recall and sizes.heads else 0,
+    )  # fmt: skip
     d = query_size(sizes)
     columns = sizes.rates + sizes.parts * sizes.features
     c = sizes.outputs
@@ -393,7 +396,8 @@ def flatten(state: State, *, absent: Collection[str] = ()) -> Arrays:
                 arrays[f"lasting.{part}"] = held
             else:
                 arrays |= {f"lasting.{part}.{field}": getattr(held, field) for field in kind_of._fields}
-    return copied(arrays)
+    trusted = (".R", ".square_r")  # no columns: layers of before heads read forecasts, or that recall nothing
+    return copied({name: array for name, array in arrays.items() if array.size or not name.endswith(trusted)})
 
 
 def copied(arrays: Arrays) -> Arrays:
@@ -413,6 +417,11 @@ def unflatten(arrays: Mapping[str, NDArray[Any]]) -> State:
     import torch
 
     arrays = {"brief": np.zeros((1, 1), np.float32), **arrays}  # where features are few
+
+    for net in ("fast", "slow", "lasting.layer", "lasting.mean"):  # of before heads read forecasts
+        if f"{net}.W" in arrays:
+            none = np.zeros((len(arrays[f"{net}.W"]), 0), np.float32)
+            arrays = {f"{net}.R": none, f"{net}.square_r": none, **arrays}
 
     def owned(name: str) -> NDArray[Any]:
         array = np.array(arrays[name], order="C", copy=True)

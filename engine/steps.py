@@ -294,7 +294,7 @@ def teach(net: Any, dim: Any, rate: float, step: float, target: float, weight: f
     for layer in range(dim.depth):
         update_layer(
             net, layer, dim.width, dim.reads, dim.outputs, dim.regression == 1, rate, correction, target, weight,
-            above[layer], x_scaled, hidden[layer], slope[layer], p[layer], delta, sway, scaled,
+            above[layer], x, x_scaled, hidden[layer], slope[layer], p[layer], delta, sway, scaled,
         )  # fmt: skip
 
 

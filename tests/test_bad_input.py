@@ -503,6 +503,7 @@ BAD_OPTIONS: dict[str, list[Any]] = {
     "metric": [None, "euclid"],
     "trees": [None, 6],
     "early": [None, 1],
+    "recall_heads": [None, 1],
     "kept_bytes": [-1, 0.5, None, "8MB", True],
     "sleep": [None, 1],
     "anomaly": [None, 1],

@@ -100,21 +100,23 @@ def test_intervals_from_blocks_are_those_from_events() -> None:
 
 
 def test_the_networks_side_by_side_learn_as_torch_has_each_learn_alone() -> None:
-    nets = backprop.Nets(inputs=4, classes=3, seed=5)
-    alone = backprop.Nets(inputs=4, classes=3, seed=5)
+    forecasts = np.array([[0, 1, 2], [4, 5, 6]])
+    nets = backprop.Nets(inputs=7, classes=3, seed=5, forecasts=forecasts)
+    alone = backprop.Nets(inputs=7, classes=3, seed=5, forecasts=forecasts)
     place = backprop.RULES.index(("rmsprop", 0.001))
     weights = alone.weights[place]
     shapes, ends = alone._shapes, np.cumsum([0, *(a * b for a, b in alone._shapes)])
     optimiser = torch.optim.RMSprop([weights], lr=0.001, alpha=0.99)
     drawn = torch.Generator().manual_seed(0)
     for i in range(30):
-        x, label, known = torch.randn(4, generator=drawn), i % 2, 2 if i < 20 else 3
+        x, label, known = torch.randn(7, generator=drawn), i % 2, 2 if i < 20 else 3
         parts = [weights[a:b].view(s) for a, b, s in zip(ends[:-1], ends[1:], shapes, strict=True)]
         h = torch.nn.functional.leaky_relu(parts[0] @ x + parts[1][:, 0], 0.01)
         for layer in (1, 2):
             u = torch.cat([h, x])
             h = torch.nn.functional.leaky_relu(parts[2 * layer] @ u + parts[2 * layer + 1][:, 0], 0.01)
-        scores = (parts[-2] @ h + parts[-1][:, 0])[:known]
+        trusted = weights[ends[-1] :]
+        scores = (parts[-2] @ h + parts[-1][:, 0] + trusted @ x[forecasts])[:known]
         np.testing.assert_allclose(
             nets.forward(x, known)[place].detach().numpy(), scores.detach().numpy(), rtol=1e-3, atol=1e-5
         )

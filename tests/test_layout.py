@@ -37,6 +37,7 @@ def sizes(**given_sizes: Any) -> Sizes:
         "metric": True,
         "trees": True,
         "early": True,
+        "heads": True,
         "key_horizons": len(HORIZONS[0]),
         "category_horizons": len(HORIZONS[1]),
     }

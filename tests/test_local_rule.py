@@ -14,10 +14,11 @@ from engine.rules import local
 class Stack:
     """A bare stack of layers, driven event by event through the kernels."""
 
-    def __init__(self, depth: int, width: int, inputs: int, outputs: int, activation: str, seed: int) -> None:
+    def __init__(self, depth: int, width: int, inputs: int, outputs: int, activation: str, seed: int,
+                 recalled: int = 0) -> None:  # fmt: skip
         self.depth, self.width, self.inputs, self.outputs = depth, width, inputs, outputs
         self.activation = local.ACTIVATIONS[activation]
-        shape = network.Shape(depth=depth, width=width, inputs=inputs, outputs=outputs)
+        shape = network.Shape(depth=depth, width=width, inputs=inputs, outputs=outputs, recalled=recalled)
         self.layers = network.allocate(shape, seed)
         f = np.float32
         self.hidden, self.slope = np.zeros((depth, width), f), np.zeros((depth, width), f)
@@ -46,7 +47,7 @@ class Stack:
         for k in range(self.depth):
             local.update_layer(
                 self.layers, k, self.width, self.inputs, self.outputs, regression, rate, correction, target,
-                weight, self.above[k], self.x_scaled, self.hidden[k], self.slope[k], self.p[k], self.delta,
+                weight, self.above[k], x, self.x_scaled, self.hidden[k], self.slope[k], self.p[k], self.delta,
                 self.sway, self.scaled,
             )  # fmt: skip
         return said
@@ -72,25 +73,29 @@ def test_a_layers_update_is_the_same_to_the_bit_whatever_lies_above_it(activatio
     inputs=st.integers(1, 11),
     outputs=st.integers(2, 5),
     regression=st.booleans(),
+    recalled=st.integers(0, 3),
     seed=st.integers(0, 2**16),
 )
 def test_the_kernels_follow_their_numpy_twin(
-    activation: str, width: int, inputs: int, outputs: int, regression: bool, seed: int
+    activation: str, width: int, inputs: int, outputs: int, regression: bool, recalled: int, seed: int
 ) -> None:
     outputs = 1 if regression else outputs
-    stack = Stack(1, width, inputs, outputs, activation, seed)
+    inputs += recalled * outputs
+    stack = Stack(1, width, inputs, outputs, activation, seed, recalled)
     rng = np.random.default_rng(seed)
     parameters = {
         "W": stack.layers.W[0][:, width:].astype(np.float64), "b": np.zeros(width),
         "V": np.zeros((outputs, width)), "c": np.zeros(outputs),
+        "R": np.full(recalled, 1.0 / max(recalled, 1)),
     }  # fmt: skip
-    squares = {"u": np.zeros(inputs), "h": np.zeros(width), "e": np.zeros(outputs), "d": np.zeros(width)}
+    squares = {"u": np.zeros(inputs), "h": np.zeros(width), "e": np.zeros(outputs), "d": np.zeros(width),
+               "r": np.zeros(recalled)}  # fmt: skip
     for step in range(1, 6):
         x = rng.normal(size=inputs).astype(np.float32)
         target = float(rng.normal()) if regression else float(rng.integers(outputs))
         wanted = np.array([target]) if regression else np.eye(outputs)[int(target)]
         _, _, p = local.numpy_forward(
-            *(parameters[name].astype(np.float32) for name in "WbVc"), x, stack.activation, regression
+            *(parameters[name].astype(np.float32) for name in "WbVcR"), x, stack.activation, regression
         )
         weight = float(rng.choice([0.5, 1.0, 3.0]))
         said = stack.learn(x, target, regression=regression, weight=weight)
@@ -106,8 +111,20 @@ def test_the_kernels_follow_their_numpy_twin(
             regression,
             weight,
         )
-    for name, array in (("V", stack.layers.V[0]), ("c", stack.layers.c[0])):
+    for name, array in (("V", stack.layers.V[0]), ("c", stack.layers.c[0]), ("R", stack.layers.R[0])):
         np.testing.assert_allclose(array, parameters[name], rtol=2e-2, atol=2e-3)
+
+
+def test_before_it_has_learned_a_head_says_the_geometric_mean_of_what_it_reads() -> None:
+    stack = Stack(3, 4, 8, 2, "sigmoid", seed=1, recalled=3)
+    said = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])
+    x = np.concatenate([np.log(said).ravel() + 2.0, [5.0, -3.0]]).astype(np.float32)
+    p = stack.learn(x, 0.0)
+    mean = np.exp(np.log(said).mean(axis=0))
+    np.testing.assert_allclose(p, np.tile(mean / mean.sum(), (3, 1)), rtol=1e-5)
+    for _ in range(300):  # the first is right, the others are not
+        stack.learn(x, 0.0)
+    assert (stack.layers.R[:, 0] > stack.layers.R[:, 2]).all()
 
 
 def test_a_thousand_sigmoid_layers_all_learn() -> None:

@@ -17,7 +17,7 @@ from engine.layout import Sizes
 SIZES = Sizes(
     features=1, outputs=2, keys=0, categories=0, contexts=1, recall=False, history=False, neighbours=2,
     networks=2, depth=1, width=2, activation=0, regression=False, metric=True, trees=True, early=False,
-    key_horizons=1, category_horizons=1,
+    heads=True, key_horizons=1, category_horizons=1,
 )  # fmt: skip
 DIM = SIZES.dim
 LAYERS = [row for row in range(DIM.experts) if "layers" in SIZES.expert_names()[row]]
