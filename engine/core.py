@@ -441,7 +441,7 @@ class Core:
     def stored(self) -> set[int]:
         """Label numbers of the events in the neighbour memories, among kept examples, or that wait for a map."""
         kept = self.state.lasting.episodic
-        held = {s for of in (self.state.near.serial, kept.serial, kept.ring_serial) for s in of.tolist()}
+        held = {s for of in (self.state.near.serial, kept.serial) for s in of.tolist()}
         return (held | {event.serial for event in self.wide.early}) - {-1}
 
     def experiences(self) -> int:
@@ -491,6 +491,8 @@ class Core:
         held = {"neighbours": of(self.state.near) + of(self.state.context)}
         if self.options.trees:
             held["trees"] = of(self.state.forest)
+        if self.options.early:
+            held["early tree"] = of(self.state.early)
         held["outcome rates"] = of(self.state.key_rates) + of(self.state.category_rates)
         if self.sizes.lasting:
             held |= experience.memory_bytes(self.state.lasting)

@@ -1,21 +1,25 @@
-"""Experience over wide inputs: what two more experts say, and which mixture to trust by familiarity.
+"""Experience over wide inputs: what two more experts say, and what is answered of tasks that are past.
 
 A wide vector z (`engine.wide`) is read by
 
 - the analytic memory, which never forgets (`memory.analytic_kernels`);
 - the rehearsed layer, a slow path: one local layer of 256 units (`engine.rules.local`) that with every event also
-  learns from `REHEARSALS` kept examples, classes in turn (`memory.episodic_kernels`); classes not seen lately are
-  left out of the new event's loss (ER-ACE, Caccia et al. 2022); it answers by running means of its weights. It
-  reads z where that comes from images, and many features themselves, standardised by the map's frozen scaler.
+  looks at `REHEARSALS` kept examples, classes in turn (`memory.episodic_kernels`), and learns from those it does
+  not know yet, p(y) < `KNOWN`: steps of the local rule are as long for a small error as for a great one, and
+  thousands of them for what is known teach the kept examples by heart. Classes not seen lately are left out of
+  the new event's loss (ER-ACE, Caccia et al. 2022); it answers by running means of its weights. It reads z where
+  that comes from images, and many features themselves, standardised by the map's frozen scaler.
 
 The layers that read images follow the present: the fast path. Two mixtures weigh them. The learner's own learns
-from live events; the other, `old`, weighs the two above, and learns from kept examples that train neither.
-An answer is g p_live + (1 − g) p_old with g = σ(1 + 2 f₁ + 2 f₂):
+from live events; the other, `old`, weighs the two above, and learns from kept examples that train neither, asked
+at first with every event, later only when the layer has other means: a few would be learned by heart.
 
-    f₁ = log(distance to the nearest example from before the last 256 events / to the nearest of those),
-    f₂ = log(r/(1 − r)) within ±4, r = Σ p_old(c) over the classes seen lately;
+With L the classes seen lately, the mixture that never left the past says whether what is asked is of L, and
+within L both say of what:
 
-g = 1 where the caller says that the event is live, 0 where no examples are kept.
+    p(c) = p_old(L) p_old(c) p_live(c) / Σ_L p_old p_live for c in L,   p(c) = p_old(c) for the others
+
+An event that the caller says is live is answered by p_live alone.
 """
 
 from __future__ import annotations
@@ -32,19 +36,18 @@ from engine.encoders import random_units
 from engine.layout import LASTING, Sizes
 from engine.rules.local import LEAKY_RELU, SQUARE_DECAY, forward_layer, scale_input, update_layer
 from memory import analytic, analytic_kernels, episodic, episodic_kernels
-from memory.episodic import RANGED, RECENT
 
 WIDTH = 256
-REHEARSALS = 3
-RATE = 0.001
+REHEARSALS = 6
+RATE = 0.0005
+KNOWN = 0.99
 AVERAGED = 2_500.0  # events over which weights are averaged
 ROTATION = 16  # the means of one row in so many follow with each event
 LATELY, SEEN_LATELY = 0.98, 0.5  # a class counts as seen for at most 228 events after its last
 CLIP = 4.0  # deviations of many features
 SURPRISED = 1e-6
+UNHEARD = 1e-300
 START = np.array([1.0, 0.0])  # the weights of `old` before it has learned
-GATE = (1.0, 2.0, 2.0)
-RETURNS = 4.0
 
 # nobody calls these from Python: without wrappers they compile in half of the time
 part = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
@@ -83,7 +86,6 @@ class Room(NamedTuple):
     delta: F32
     sway: F32
     scaled: F32
-    code: NDArray[np.uint8]
     s: F64
     p: F64
     y: F64
@@ -163,7 +165,7 @@ def room(sizes: Sizes, units: Any) -> Room:
     centre, spread, signs, scale, offset = made
     return Room(
         z=z(wide, f), u=z(source, f), scaled_u=z(source, f), hidden=z(WIDTH, f), slope=z(WIDTH, f),
-        above=z(WIDTH, f), delta=z(WIDTH, f), sway=z(WIDTH, f), scaled=z(WIDTH, f), code=z(source, np.uint8),
+        above=z(WIDTH, f), delta=z(WIDTH, f), sway=z(WIDTH, f), scaled=z(WIDTH, f),
         s=z(outputs), p=z(outputs), y=z(wide), said=z((len(LASTING), outputs)), logp=z((len(LASTING), outputs)),
         each=z((mixing.MIXERS, outputs)), old=z(outputs),
         centre=centre, spread=spread, zeros=np.zeros(len(spread)), ones=(spread > 0.0).astype(np.float64),
@@ -283,30 +285,7 @@ def say_old(e: Any, r: Any, outputs: int) -> None:
 
 
 @part
-def familiarity(e: Any, r: Any, outputs: int, learned: int) -> float:
-    """How much to trust the live mixture, g in [0, 1]; learned: labels so far."""
-    kept = e.episodic
-    if kept.label.shape[0] == 0:
-        return 0.0
-    if kept.place[RANGED] == 0:
-        return 1.0
-    episodic_kernels.encode(r.u, kept.top[0], r.code)
-    recent = episodic_kernels.nearest_recent(kept, r.code)
-    before, _ = episodic_kernels.nearest(kept, r.code, learned - RECENT)
-    first = 0.0
-    if recent >= 0 and before >= 0:
-        first = 0.5 * math.log((1.0 + before) / (1.0 + recent))
-    lately = 0.0
-    for c in range(outputs):
-        if e.lately[c] >= SEEN_LATELY:
-            lately += r.old[c]
-    odds = math.log((lately + 1e-6) / (max(1.0 - lately, 0.0) + 1e-6))
-    second = min(max(odds, -RETURNS), RETURNS)
-    return 1.0 / (1.0 + math.exp(-(GATE[0] + GATE[1] * first + GATE[2] * second)))
-
-
-@part
-def trust(e: Any, r: Any, outputs: int, learned: int, p: F64) -> None:
+def trust(e: Any, r: Any, outputs: int, p: F64) -> None:
     """p, the live mixture, ← the answer; r.said and r.u are the event's.
 
     Where all classes were seen lately there is no old task to be answered, and p stays as it is.
@@ -317,14 +296,26 @@ def trust(e: Any, r: Any, outputs: int, learned: int, p: F64) -> None:
     if present == outputs:
         return
     say_old(e, r, outputs)
-    g = familiarity(e, r, outputs, learned)
-    total = 0.0
+    lately, both = 0.0, 0.0
     for c in range(outputs):
-        p[c] = g * p[c] + (1.0 - g) * r.old[c]
+        if e.lately[c] >= SEEN_LATELY:
+            lately += r.old[c]
+            both += r.old[c] * p[c]
     for c in range(outputs):
-        total += p[c]
-    for c in range(outputs):
-        p[c] /= total
+        if e.lately[c] < SEEN_LATELY or both <= UNHEARD:
+            p[c] = r.old[c]
+        else:
+            p[c] *= r.old[c] * (lately / both)
+
+
+@part
+def due(e: Any) -> bool:
+    """Whether a withheld example is to be asked: of n after t events with probability n (10/t + 1/`AVERAGED`)."""
+    held = 0
+    for c in range(e.episodic.held.shape[1]):
+        held += e.episodic.held[1, c]
+    often = held * (episodic.WITHHELD / e.steps[1] + 1.0 / AVERAGED)
+    return held > 0 and episodic_kernels.uniform(e.episodic.random) < often
 
 
 @part
@@ -341,13 +332,15 @@ def check(e: Any, r: Any, many: bool, outputs: int) -> None:
 
 @part
 def rehearse(e: Any, r: Any, outputs: int) -> None:
-    """The layer learns from one kept example."""
+    """The layer learns from one kept example, where that is not known."""
     slot = episodic_kernels.rehearse(e.episodic, 0)
     if slot < 0:
         return
     episodic_kernels.decode(e.episodic.code[slot], e.episodic.top[0], r.u)
+    c = e.episodic.label[slot]
     forward(e.layer, outputs, r, r.p)
-    step(e, outputs, e.episodic.label[slot], 1.0, r, r.p)
+    if r.p[c] < KNOWN:
+        step(e, outputs, c, 1.0, r, r.p)
 
 
 @part
@@ -362,15 +355,16 @@ def learn(
         e.lately[b] *= LATELY
     e.lately[c] += 1.0
     kept = episodic_kernels.keep(e.episodic, r.u, c, -math.log(max(expected, SURPRISED)), serial)
-    episodic_kernels.follow(e.episodic, r.u, serial)
     e.steps[1] += 1
     if kept < 1:
         analytic_kernels.temper(e.analytic, r.z, outputs, c, r.s, r.p)
         analytic_kernels.learn(e.analytic, r.z, c, weight, r.y)
         forward(e.layer, outputs, r, r.p)
         leave_out(e.lately, outputs, c, r.p)
-        step(e, outputs, c, weight, r, r.p)
+        if r.p[c] < KNOWN:
+            step(e, outputs, c, weight, r, r.p)
     for _ in range(REHEARSALS):
         rehearse(e, r, outputs)
     average(e)
-    check(e, r, many, outputs)
+    if due(e):
+        check(e, r, many, outputs)

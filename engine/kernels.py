@@ -331,7 +331,7 @@ def events(
             heard = sleep.hear(sleeping, 0, dim, logp, record, voices)
             sleep.mix(state.mixer, dim, voices, heard, each, p)
             if dim.lasting > 0 and operations & LIVE == 0 and record[SENSED] > 0.0:
-                experience.trust(state.lasting, scratch.lasting, dim.outputs, tally[1], p)
+                experience.trust(state.lasting, scratch.lasting, dim.outputs, p)
             for c in range(dim.outputs):
                 out[row, c] = p[c] * record[SPREAD] + record[CENTRE]
                 record[VALUE] = out[row, 0]  # rounded once, here, for arrays and single events alike

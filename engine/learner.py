@@ -231,7 +231,7 @@ class _Face:
 
         >>> from engine import OnlineClassifier
         >>> sorted(OnlineClassifier(trees=False).bytes_by_memory())
-        ['neighbours', 'outcome rates']
+        ['early tree', 'neighbours', 'outcome rates']
         """
         with self._lock:
             return self._core.bytes_by_memory()

@@ -9,7 +9,7 @@ over deviations v of recent events from their class's mean: d/n_c is what the es
 and would speak against classes of few events. p = softmax((w_c·z + b_c)/T), T learned by gradient steps on log T.
 
 Events are gathered in blocks; while one fills the other is folded into S, some rows with every event. When N has
-grown by 3 % the rows are copied on the way, factored (Cholesky, some rows with every event), and the classes
+grown by 10 % the rows are copied on the way, factored (Cholesky, some rows with every event), and the classes
 solved, one with every event; then the new factor decides. A class whose weight grew by 3 % is solved at once.
 """
 
@@ -48,7 +48,8 @@ from memory.analytic import (
 )
 from memory.analytic import row_at as python_row_at
 
-GROWTH = 1.03
+GROWTH = 1.1  # of all weight, after which it is factored anew
+CLASS_GROWTH = 1.03  # of a class, after which it is solved anew
 FIRST_BLOCK = 8
 ROWS = 4  # factored together
 FACTOR_EVENTS = 64  # about how many events a factor takes
@@ -310,7 +311,7 @@ def learn(m: Any, z: F32, c: int, weight: float, y: F64) -> None:
         if filled == BLOCK or (filled >= FIRST_BLOCK and 8 * filled >= m.total[SEEN]):
             turn(m)
     which = m.place[ACTIVE]
-    if m.total[FACTORED] > 0.0 and m.seen[c] >= GROWTH * m.solved[which, c]:
+    if m.total[FACTORED] > 0.0 and m.seen[c] >= CLASS_GROWTH * m.solved[which, c]:
         solve(m, which, c, y)
 
 

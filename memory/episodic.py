@@ -1,7 +1,7 @@
 """The flat arrays of an episodic memory: examples kept for rehearsal and recall, within a number of bytes.
 
 `memory.episodic_kernels` writes and reads them: a reservoir in which classes are balanced and surprising events
-stay longer, and a ring of the last events.
+stay longer.
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-RECENT = 256
 WITHHELD = 10  # one kept event in so many is withheld from training
 NONE = -1
 
-# place: events kept so far, next place of the ring, whether the codes' range is known, how
-# often events were taken out.
-KEPT, NEXT, RANGED, TAKEN_OUT = range(4)
+# place: events kept so far, one place of old, whether the codes' range is known, how often events were taken out.
+KEPT, _, RANGED, TAKEN_OUT = range(4)
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -27,7 +25,7 @@ U8 = NDArray[np.uint8]
 
 
 class Episodic(NamedTuple):
-    """Kept examples of `width` numbers x, C classes, and the last events beside them.
+    """Kept examples of `width` numbers x, C classes.
 
     code: (slots, width) uint8, 128 ± 127 √(|x|/top), small numbers to more digits than great ones; label, serial:
     (slots,) int64, class (−1: the slot is free) and label number; key: (slots,) float64, u^(1/(1 + surprise))
@@ -36,9 +34,7 @@ class Episodic(NamedTuple):
     after, before: (slots,) int32, rings of slots, one per class of those that train and one of those withheld;
     cursor: (2, C) int32, where rehearsal is in each, −1 where it is empty; held: (2, C) int64 their sizes.
     turn: (2,) int64, the class whose turn it is in either.
-    ring: (RECENT, width) uint8, the last events, and ring_serial: (RECENT,) int64, −1 for none; top: (1,)
-    float64; place: (4,) int64, see above; random: (1,)
-    uint64.
+    top: (1,) float64; place: (4,) int64, see above; random: (1,) uint64.
     """
 
     code: U8
@@ -50,8 +46,6 @@ class Episodic(NamedTuple):
     cursor: I32
     held: I64
     turn: I64
-    ring: U8
-    ring_serial: I64
     top: F64
     place: I64
     random: NDArray[np.uint64]
@@ -63,14 +57,13 @@ def slots_for(kept_bytes: int, width: int) -> int:
 
 
 def allocate(slots: int, width: int, classes: int, seed: int) -> Episodic:
-    """An empty memory; one of no slots keeps nothing, and no ring either."""
+    """An empty memory; one of no slots keeps nothing."""
     z = np.zeros
     memory = Episodic(
         code=z((slots, width), np.uint8), label=np.full(slots, NONE), serial=np.full(slots, NONE),
         key=z(slots), after=np.full(slots, NONE, np.int32), before=np.full(slots, NONE, np.int32),
         cursor=np.full((2, classes), NONE, np.int32), held=z((2, classes), np.int64), turn=z(2, np.int64),
-        ring=z((RECENT if slots else 0, width), np.uint8),
-        ring_serial=np.full(RECENT if slots else 0, NONE), top=z(1), place=z(4, np.int64), random=z(1, np.uint64),
+        top=z(1), place=z(4, np.int64), random=z(1, np.uint64),
     )  # fmt: skip
     memory.random[0] = np.uint64(2 * seed + 1)
     return memory

@@ -1,4 +1,4 @@
-"""Examples are kept, rehearsed and recalled: a reservoir with balanced classes and a ring of the last events."""
+"""Examples are kept, rehearsed and recalled: a reservoir with balanced classes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from memory.episodic import KEPT, NEXT, NONE, RANGED, RECENT, TAKEN_OUT, WITHHELD
+from memory.episodic import KEPT, NONE, RANGED, TAKEN_OUT, WITHHELD
 
 HEADROOM = 1.5  # the codes' range over the largest number of the first event
 MOST_SURPRISED = 4.0
-PART = 64  # numbers after which a search looks whether a kept example is too far
-FAST = {"reassoc", "contract", "nsz"}
 
 part = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
@@ -156,17 +154,6 @@ def keep(m: Any, x: F32, c: int, surprise: float, serial: int) -> int:
 
 
 @part
-def follow(m: Any, x: F32, serial: int) -> None:
-    """The event enters the ring of the last ones."""
-    if m.ring.shape[0] == 0 or m.place[RANGED] == 0:
-        return
-    at = m.place[NEXT]
-    encode(x, m.top[0], m.ring[at])
-    m.ring_serial[at] = serial
-    m.place[NEXT] = (at + 1) % RECENT
-
-
-@part
 def rehearse(m: Any, withheld: int) -> int:
     """The next slot to rehearse, class after class, in each one after the other; −1 where there is none."""
     classes = m.cursor.shape[1]
@@ -180,60 +167,10 @@ def rehearse(m: Any, withheld: int) -> int:
     return NONE
 
 
-@njit(fastmath=FAST, nogil=True, error_model="numpy")
-def apart(a: U8, b: U8, first: int, last: int) -> int:
-    """Σ (a_i − b_i)² over first … last − 1."""
-    total = np.int32(0)
-    for i in range(first, last):
-        d = np.int32(a[i]) - np.int32(b[i])
-        total += d * d
-    return int(total)
-
-
-@part
-def distance(a: U8, b: U8, bound: int) -> int:
-    """The squared distance of two codes; some number above `bound` where it is above."""
-    total, width = 0, a.shape[0]
-    for first in range(0, width, PART):
-        total += apart(a, b, first, min(first + PART, width))
-        if total > bound:
-            return total
-    return total
-
-
-@part
-def nearest(m: Any, code: U8, before: int) -> Any:
-    """(squared distance, slot) of the nearest example with a label number below `before`, or (−1, −1)."""
-    best, found = np.int64(1) << 62, NONE
-    for slot in range(m.label.shape[0]):
-        if m.label[slot] == NONE or m.serial[slot] >= before:
-            continue
-        d = distance(code, m.code[slot], best)
-        if d < best:
-            best, found = d, slot
-    return (best, found) if found != NONE else (-1, -1)
-
-
-@part
-def nearest_recent(m: Any, code: U8) -> Any:
-    """The squared distance of the nearest of the last events; −1 for none."""
-    best, found = np.int64(1) << 62, False
-    for at in range(m.ring.shape[0]):
-        if m.ring_serial[at] != NONE:
-            best, found = min(best, distance(code, m.ring[at], best)), True
-    return best if found else -1
-
-
 @part
 def forget(m: Any, serial: int) -> bool:
-    """Take the example of this label number out, wherever it stands; whether it was there."""
+    """Take the example of this label number out; whether it was there."""
     found = False
-    for at in range(m.ring.shape[0]):
-        if m.ring_serial[at] == serial:
-            m.ring_serial[at] = NONE
-            for i in range(m.ring.shape[1]):
-                m.ring[at, i] = np.uint8(0)
-            found = True
     for slot in range(m.label.shape[0]):
         if m.label[slot] != NONE and m.serial[slot] == serial:
             release(m, slot)

@@ -208,15 +208,16 @@ def test_the_constants_of_the_mathematics_are_those_of_the_code() -> None:
         f"S/(N σσᵀ) + ({analytic.RIDGE_EVENTS:g}/N + {analytic.RIDGE:.4f}) I",
         f"deviations of {analytic_kernels.PROBES} recent events",
         f"steps of {analytic_kernels.TEMPERATURE_RATE:g} on the log loss",
-        f"grown by {100 * (analytic_kernels.GROWTH - 1):.0f} %",
+        f"N has grown by {100 * (analytic_kernels.GROWTH - 1):.0f} %",
+        f"n_c has grown by {100 * (analytic_kernels.CLASS_GROWTH - 1):.0f} %",
+        f"n ({episodic.WITHHELD}/t + 1/{experience.AVERAGED:,.0f})",
         f"takes {analytic_kernels.FACTOR_EVENTS} events or more",
         f"−ln p(y) up to {episodic_kernels.MOST_SURPRISED:g}",
-        f"The last {episodic.RECENT} events stand in a ring",
         f"({experience.WIDTH} units, the local rule, η = {experience.RATE:g})",
         f"decayed by {experience.LATELY:g}, at least {experience.SEEN_LATELY:g}",
         f"weights over {experience.AVERAGED:,.0f} events",
-        "−({:g} + {:g} f₁ + {:g} f₂)".format(*experience.GATE),
-        f"within ±{experience.RETURNS:g}",
+        f"and {('no', 'one', 'two', 'three', 'four', 'five', 'six')[experience.REHEARSALS]} with kept examples",
+        f"none where p(y) is {experience.KNOWN:g} or more",
     ):
         assert said in text, f"{said!r}: a constant of the code changed; change the page with it"
     assert "z − E₂ and z − E₂₄" in text

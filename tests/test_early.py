@@ -183,6 +183,14 @@ def test_a_learner_of_before_goes_on_without_it() -> None:
     assert again.predict_proba_one(x) == model.predict_proba_one(x)
 
 
+def test_its_bytes_are_told() -> None:
+    model = OnlineClassifier()
+    model.test_then_train(*events(1, 50))
+    told = sum(array.nbytes for name, array in model.state()[0].items() if name.startswith("early."))
+    assert model.bytes_by_memory()["early tree"] == told > 0
+    assert "early tree" not in OnlineClassifier(early=False).bytes_by_memory()
+
+
 def test_a_forgotten_event_is_gone_from_it() -> None:
     model = OnlineClassifier()
     for i in range(20):

@@ -13,14 +13,13 @@ from numba import njit
 from numpy.typing import NDArray
 
 from memory import episodic, episodic_kernels
-from memory.episodic import NONE, RECENT, Episodic
+from memory.episodic import NONE, Episodic
 
 F32 = NDArray[np.float32]
 
 
 @njit
 def keep(m: Any, x: Any, c: int, surprise: float, serial: int) -> int:  # pragma: no cover
-    episodic_kernels.follow(m, x, serial)
     return episodic_kernels.keep(m, x, c, surprise, serial)
 
 
@@ -32,12 +31,6 @@ def rehearse(m: Any, withheld: int) -> int:  # pragma: no cover
 @njit
 def told(m: Any, slot: int, x: Any) -> None:  # pragma: no cover
     episodic_kernels.decode(m.code[slot], m.top[0], x)
-
-
-@njit
-def nearest(m: Any, x: Any, before: int, code: Any) -> Any:  # pragma: no cover
-    episodic_kernels.encode(x, m.top[0], code)
-    return episodic_kernels.nearest(m, code, before), episodic_kernels.nearest_recent(m, code)
 
 
 @njit
@@ -80,10 +73,9 @@ def test_whatever_is_kept_and_forgotten_the_rings_hold(
         keep(m, np.array([serial + 1, c], np.float32), c, 0.0, serial)
         if data.draw(st.booleans()):
             gone = data.draw(st.integers(0, serial))
-            held = gone in m.serial.tolist() or gone in m.ring_serial.tolist()
+            held = gone in m.serial.tolist()
             assert forget(m, gone) == held
             assert gone not in m.serial.tolist()
-            assert gone not in m.ring_serial.tolist()
         rehearse(m, 0), rehearse(m, 1)
         check(m)
 
@@ -145,23 +137,6 @@ def test_numbers_are_told_back_nearly() -> None:
     told(m, 0, back)
     top = float(m.top[0])
     assert np.all(np.abs(back - x) <= np.sqrt(np.abs(x) * top) / 127 + top / 127**2)
-
-
-def test_the_nearest_old_and_the_nearest_recent_are_found() -> None:
-    rng = np.random.default_rng(1)
-    width, slots = 150, 400
-    m = episodic.allocate(slots, width, 2, 0)
-    X = rng.normal(size=(900, width)).astype(np.float32)
-    for serial, x in enumerate(X):
-        keep(m, x, serial % 2, 0.0, serial)
-    codes, code = m.code.astype(np.int64), np.zeros(width, np.uint8)
-    for x in rng.normal(size=(20, width)).astype(np.float32):
-        (d, slot), recent = nearest(m, x, 500, code)
-        far = ((codes - code.astype(np.int64)) ** 2).sum(axis=1)
-        far[(m.serial >= 500) | (m.label == NONE)] = 1 << 60
-        assert (d, slot) == (far.min(), far.argmin())
-        assert recent == ((m.ring.astype(np.int64) - code.astype(np.int64)) ** 2).sum(axis=1).min()
-    assert sorted(m.ring_serial.tolist()) == list(range(900 - RECENT, 900))
 
 
 def test_a_copy_goes_on_to_the_bit() -> None:

@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from engine import OnlineClassifier, OnlineRegressor
+from engine import OnlineClassifier, OnlineRegressor, mixing
+from engine.experience import AVERAGED, REHEARSALS
 
 Images = tuple[NDArray[Any], NDArray[Any]]
 LEARNED = 600
@@ -75,6 +76,74 @@ def test_events_of_the_stream_are_answered_by_what_follows_it() -> None:
     assert np.mean([sum(p for label, p in said.items() if label < 2) for said in first]) > 0.6
 
 
+def test_the_past_says_whether_a_class_was_seen_lately_and_both_say_which_of_these() -> None:
+    """p(c) = p_old(L) p_old(c) p_live(c)/Σ_L p_old p_live within L; outside the present is not heard."""
+    model, X = copy.deepcopy(taught()), digits()[1][0][:60]
+    lasting, dim = model._core.state.lasting, model._core.dim
+    late = lasting.lately >= 0.5
+    assert 2 <= late.sum() < len(model.classes_) == 10
+    kept = [model.forecast_one({0: x}) for x in X]
+    live = np.array([one.answers() for one in kept])
+    last = slice(dim.at_logp + (dim.experts - 2) * 10, dim.at_logp + dim.experts * 10)
+    old = mixture_of_old(lasting.old, np.array([one.record[last].reshape(2, 10) for one in kept]))
+    asked = model.predict_proba(X)
+    np.testing.assert_allclose(asked.sum(axis=1), 1.0, atol=1e-12)
+    np.testing.assert_allclose(asked[:, ~late], old[:, ~late], rtol=1e-9)
+    both = old[:, late] * live[:, late]
+    wanted = both / both.sum(axis=1, keepdims=True) * old[:, late].sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(asked[:, late], wanted, rtol=1e-9)
+    lasting.lately[:] = 1.0
+    np.testing.assert_array_equal(model.predict_proba(X), live)
+
+
+def mixture_of_old(mixer: Any, logs: NDArray[Any]) -> NDArray[Any]:
+    """What the mixture of withheld examples says of logs (n, 2, C), written plainly."""
+    each = np.exp(np.einsum("mk,nkc->nmc", mixer.weight, logs))
+    each[:, mixing.POSTERIOR] = np.einsum("k,nkc->nc", mixer.weight[mixing.POSTERIOR], np.exp(logs))
+    each /= each.sum(axis=2, keepdims=True)
+    p: NDArray[Any] = np.einsum("m,nmc->nc", mixer.belief, each)
+    p /= p.sum(axis=1, keepdims=True)
+    return p
+
+
+def test_withheld_examples_are_asked_less_and_less() -> None:
+    """With n of them after t events n (10/t + 1/2,500) times an event."""
+    model = small(kept_bytes=1_152 * 40)
+    X, y = digits()[1]
+    expected, asked = 0.0, []
+    for at in range(0, len(y), 20):
+        model.test_then_train(X[at : at + 20], y[at : at + 20])
+        if model._core.sizes.lasting:
+            lasting = model._core.state.lasting
+            t, held = lasting.steps[1], lasting.episodic.held[1].sum()
+            assert 2 <= held <= 10
+            expected += 20 * min(held * (10 / t + 1 / AVERAGED), 1.0) if asked else 0.0
+            asked.append(lasting.old.step[0])
+    assert asked[-1] - asked[0] == pytest.approx(expected, rel=0.35)
+    assert asked[len(asked) // 2] - asked[0] > 1.5 * (asked[-1] - asked[len(asked) // 2])
+
+
+def test_a_few_kept_examples_do_not_spoil_what_statistics_know() -> None:
+    """What is asked is answered no worse than by the analytic memory alone."""
+    model = small(kept_bytes=1_152 * 40)
+    model.test_then_train(*digits()[0])
+    X, y = digits()[1]
+    said = [model.forecast_one({0: x}).experts["analytic memory"] for x in X]
+    alone = np.mean([max(p, key=p.__getitem__) == label for p, label in zip(said, y.tolist(), strict=True)])
+    assert accuracy(model, X, y) > alone - 0.005
+
+
+def test_what_is_known_is_not_learned_again() -> None:
+    model = taught()
+    steps, events = model._core.state.lasting.steps
+    assert events == LEARNED
+    assert LEARNED / 10 < steps < 0.7 * LEARNED * (1 + REHEARSALS)
+    X, y = digits()[1]
+    said = [model.forecast_one({0: x}).experts["rehearsed layer"] for x in X[:300]]
+    right = [max(p, key=p.__getitem__) == label for p, label in zip(said, y[:300].tolist(), strict=True)]
+    assert np.mean(right) > 0.65
+
+
 def test_single_events_chunks_copies_and_files_give_the_same_bits(tmp_path: Path) -> None:
     (X, y), (asked, _) = digits()
     X, y = np.concatenate([X[:140], X[300:400]]), np.concatenate([y[:140], y[300:400]])
@@ -107,6 +176,20 @@ def test_single_events_chunks_copies_and_files_give_the_same_bits(tmp_path: Path
             np.testing.assert_array_equal(arrays[name], array, err_msg=name)
     one = whole.predict_proba_one({0: asked[0]})
     np.testing.assert_array_equal(list(one.values()), whole.predict_proba(asked[:1])[0])
+
+
+def test_a_learner_of_before_that_kept_its_last_events_goes_on() -> None:
+    (X, y), (asked, _) = digits()
+    arrays, meta = taught().state()
+    ring = {
+        "lasting.episodic.ring": np.ones((256, 1_152), np.uint8),
+        "lasting.episodic.ring_serial": np.arange(256),
+    }
+    again, plain = OnlineClassifier.from_state(arrays | ring, meta), OnlineClassifier.from_state(arrays, meta)
+    for model in (again, plain):
+        model.test_then_train(X[:5], y[:5])
+    np.testing.assert_array_equal(again.predict_proba(asked[:20]), plain.predict_proba(asked[:20]))
+    assert again.state()[0].keys() == arrays.keys()
 
 
 def test_a_label_that_comes_late_is_learned() -> None:
