@@ -25,6 +25,7 @@ NAMES = (
     "throughput",
     "latency",
     "growth",
+    "recurring",
 )
 TABLES = (  # many learners on many streams: by name alone
     "first",

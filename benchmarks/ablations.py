@@ -10,7 +10,7 @@ from benchmarks.job import OWN, WITHOUT
 from benchmarks.standings import Contest
 from benchmarks.tables import Findings, shares
 
-SWITCHES = ("context", "recall", "recall_heads", "metric", "trees", "early")
+SWITCHES = ("context", "recall", "recall_heads", "metric", "trees", "early", "concepts")
 COLUMNS = {"left out": 0, "error ratio": 3, "from": 3, "to": 3, "streams that lose": 0}
 
 

@@ -37,6 +37,7 @@ SOURCES = (
     "engine/sleep.py",
     "engine/steps.py",
     "engine/surprise.py",
+    "engine/watch.py",
     "memory/early.py",
     "memory/analytic.py",
     "memory/analytic_kernels.py",

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import compiled, experience, forecast, kernels, state
+from engine import compiled, experience, forecast, kernels, race, state, watch
 from engine.added import Added, usable
 from engine.encoders.categories import row_of
 from engine.encoders.fields import Encoded, Fields
 from engine.forecast import Forecast
-from engine.kernels import FORECAST, LEARN, LIVE, OBSERVE, WARM, Settings
+from engine.kernels import ENCODED, FORECAST, LEARN, LIVE, OBSERVE, WARM, Settings
 from engine.layout import MANY, OBSERVED, SENSED, Sizes
 from engine.name_table import NameTable
 from engine.names import from_json, plain, to_json
@@ -26,7 +26,7 @@ from engine.rules.local import ACTIVATIONS
 from engine.state_before import learner_of
 from engine.surprise import Surprise, of_error, of_probability, of_rows
 from engine.wide import Started, Wide
-from memory import early, forest
+from memory import forest
 from memory.overdue import Overdue
 
 F32 = NDArray[np.float32]
@@ -72,8 +72,10 @@ class Core:
             )
         self.horizons = (options.horizons, options.category_horizons)
         self.state = state.make(
-            self.sizes, options.seed, options.memory_budget, self.horizons, sleeps=options.sleep
-        )
+            self.sizes, options.seed, options.memory_budget, self.horizons, sleeps=options.sleep,
+            watches=options.concepts,
+        )  # fmt: skip
+        self.concepts = race.begun(self.state.watch)
         self._prepare()
 
     def _prepare(self) -> None:
@@ -92,6 +94,9 @@ class Core:
         self._nothing = np.full(self.sizes.categories, -1, np.int64)
         self._single = [np.zeros(1) for _ in range(3)]
         self._given = np.zeros((1, self.dim.added * self.sizes.outputs))
+        times, targets, weights = self._single
+        rows = self._nobody[None, :], self._nothing[None, :]
+        self._unread = (self._X, self._W, times, *rows, targets, weights)
 
     # -- events ---------------------------------------------------------------------------------------------
 
@@ -305,6 +310,17 @@ class Core:
             self._warm = record
         elif operations & LEARN:
             self._warm = None
+            if self.state.watch.place[watch.STOP]:
+                race.step(self.concepts, self)
+
+    def ask(self, bound: Any, record: F64, given: F64 | None) -> F64:
+        """What other states say of an event as it was seen: (outputs,), until anything else is asked."""
+        self._warm = None
+        if given is not None:
+            self._given[0] = given
+        kernel()(FORECAST | ENCODED | LIVE, bound, *self._unread, record, self._out, self._given)
+        said: F64 = self._out[0]
+        return said
 
     def _bind(self) -> Any:
         if self._bound[0] is not self.state:
@@ -331,9 +347,16 @@ class Core:
         record = np.zeros(self.dim.record)
         if given is None:
             given = np.zeros((n, 0))
-        kernel()(
-            operations, self._bind(), X, W, times, keys, categories, targets, weights, record, out, given
-        )
+        at = 0
+        while at < n:
+            if at:
+                self._make_room(n - at)
+            at += kernel()(
+                operations, self._bind(), X[at:], W[at:], times[at:], keys[at:], categories[at:], targets[at:],
+                weights[at:], record, out[at:], given[at:],
+            )  # fmt: skip
+            if operations & LEARN and self.state.watch.place[watch.STOP]:
+                race.step(self.concepts, self)
         if self.surprise is not None and operations & LEARN:
             said = of_rows(out, targets, weights, regression=self.regression)
             self.chunk_scores = self.surprise.follow(X, rare, said, ids)
@@ -403,6 +426,7 @@ class Core:
         if new == self.sizes:
             return
         slots = self.state.near.serial.shape[0]
+        self.concepts.grow(self, self.sizes, new)
         self.state = state.grow(
             self.state, self.sizes, new, self.options.seed, self.options.memory_budget, self.horizons
         )
@@ -419,8 +443,9 @@ class Core:
             return
         near = self.state.near  # holds all that the context memory holds, and more
         first, slots = int(self.state.tally[1]), near.serial.shape[0]
-        if self.sizes.lasting or self.wide.early:  # some stay longer: what is gone is looked for now and then
+        if self._stays_longer():  # what is gone is looked for now and then
             longer = len(self.state.lasting.episodic.serial) + len(self.wide.early)
+            longer += slots * len(self.concepts.stored)
             if len(self.experience) > 2 * (slots + longer):
                 self._named()
             for serial, kept in enumerate(events, first):
@@ -442,11 +467,15 @@ class Core:
         """Label numbers of the events in the neighbour memories, among kept examples, or that wait for a map."""
         kept = self.state.lasting.episodic
         held = {s for of in (self.state.near.serial, kept.serial) for s in of.tolist()}
-        return (held | {event.serial for event in self.wide.early}) - {-1}
+        return (held | {event.serial for event in self.wide.early} | self.concepts.serials()) - {-1}
+
+    def _stays_longer(self) -> bool:
+        """Whether an event may be stored that is in the memory of features no longer."""
+        return bool(self.sizes.lasting or self.wide.early or self.options.concepts)
 
     def experiences(self) -> int:
         """How many there are of `stored`; all stand in the memory of features where none is kept longer."""
-        if self.sizes.lasting or self.wide.early:
+        if self.sizes.lasting or self.wide.early or self.concepts.stored:
             return len(self.stored())
         return int(self.state.near.place[1])
 
@@ -457,19 +486,13 @@ class Core:
 
     def forget(self, id: Hashable) -> int:
         """Remove stored events with this id from every memory; how many there were."""
+        if self._stays_longer():
+            self._named()
         serials = [s for s, (known, _, _) in self.experience.items() if known is not None and known == id]
         waiting = {event.serial for event in self.wide.early if event.id == id}
         removed = 0
         for serial in serials:
-            found = serial in waiting
-            for name in ("near", "context"):
-                memory, gone = state.without(getattr(self.state, name), serial)
-                self.state = self.state._replace(**{name: memory})  # type: ignore[arg-type] # a memory's name
-                found = found or gone
-            if self.options.trees:
-                found = bool(kernels.forget_in_trees(self.state.forest, serial, self.regression)) or found
-            if self.options.early:
-                found = early.forget(self.state.early, serial) or found
+            found = self.concepts.forget(self, serial) or serial in waiting
             if self.sizes.lasting:
                 found = bool(kernels.forget_kept(self.state.lasting.episodic, serial)) or found
             removed += found
@@ -493,6 +516,8 @@ class Core:
             held["trees"] = of(self.state.forest)
         if self.options.early:
             held["early tree"] = of(self.state.early)
+        if self.concepts.stored:
+            held["concepts"] = self.concepts.nbytes()
         held["outcome rates"] = of(self.state.key_rates) + of(self.state.category_rates)
         if self.sizes.lasting:
             held |= experience.memory_bytes(self.state.lasting)
@@ -506,10 +531,11 @@ class Core:
         Without `added` the caller's own experts are left out.
         """
         fields, fields_meta = self.fields.state()
-        if self.sizes.lasting or self.wide.early:
+        if self._stays_longer():
             self._named()
         has = self.options
         parts = {"forest": has.trees, "early": has.early, "rival": has.sleep, "sleep": has.sleep}
+        parts["watch"] = has.concepts
         arrays = state.flatten(self.state, absent=[group for group, there in parts.items() if not there])
         arrays |= {f"fields.{name}": array for name, array in fields.items()}
         arrays |= {f"overdue.{name}": array for name, array in self.overdue.snapshot().items()}
@@ -517,6 +543,8 @@ class Core:
         arrays["key_rows"] = self.key_rows.snapshot()
         arrays["experience.serial"] = np.fromiter(self.experience, np.int64, len(self.experience))
         arrays["experience.events"] = pack(list(self.experience.values()))
+        if has.concepts:
+            arrays |= {f"concepts.{name}": array for name, array in self.concepts.snapshot().items()}
         if self.surprise is not None:
             arrays |= {f"surprise.{name}": array for name, array in self.surprise.snapshot().items()}
         if added:
@@ -560,6 +588,7 @@ class Core:
         if core.surprise is not None:
             core.surprise.restore(under(arrays, "surprise."))
         core.state = state.unflatten(arrays)
+        core.concepts.restore(under(arrays, "concepts."), core.state)
         core._prepare()
         core._resize()  # in a release before, many features were read as few are
         return core

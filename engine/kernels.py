@@ -14,7 +14,7 @@ from numba import njit, types
 from numba.experimental import structref
 from numpy.typing import NDArray
 
-from engine import experience, mixing, sleep
+from engine import experience, mixing, sleep, watch
 from engine.borrowed import borrow
 from engine.compiled import entry_point
 from engine.layout import CENTRE, MOVES, OBSERVED, SENSED, SPREAD, STAMP, TIME, VALUE
@@ -47,7 +47,7 @@ from engine.steps import (
 )
 from memory import episodic_kernels, rates, tree_kernels
 
-FORECAST, OBSERVE, LEARN, WARM, LIVE = 1, 2, 4, 8, 16
+FORECAST, OBSERVE, LEARN, WARM, LIVE, ENCODED = 1, 2, 4, 8, 16, 32
 FAST = {"reassoc", "contract", "nsz"}
 
 # Arrays taken from a state count no references, here and in all that is called from here and allocates nothing:
@@ -99,6 +99,7 @@ class State(NamedTuple):
         (`engine.experience`).  plain, random: second-order experts; random_weight, random_offset: the ReLU
         features of the latter.  mixer, rival: the mixture, and one that hears other experts (`engine.sleep`).
         brief: (BRIEF, F) float32, the projection of many features; (1, 1) if they are few.
+        watch: whether losses are what they were, and the last events (`engine.watch`).
     prior: (2, C) float64 class counts decayed over 500 and 5,000 labels; regression: (1, 3)
         count, mean and squared deviations of the target.
     transition: (C, C) float64 decayed counts of label after label (1 × 1 without label history).
@@ -127,6 +128,7 @@ class State(NamedTuple):
     transition: F64
     tally: I64
     now: F64
+    watch: Any
 
 
 class Scratch(NamedTuple):
@@ -231,7 +233,7 @@ def learn_lasting(
 def events(
     operations: int, state: Any, scratch: Any, dim: Any, settings: Any, X: F64, W: F32, times: F64, keys: I64,
     categories: I64, targets: F64, weights: F64, record: F64, out: F64, given: F64,
-) -> None:  # fmt: skip
+) -> int:  # fmt: skip
     """What `run` does, with what is bound."""
     n = times.shape[0]
     regression = dim.regression == 1
@@ -248,7 +250,7 @@ def events(
     voices, sleeping = scratch.voices, state.sleep
     for row in range(n):
         voiced = sleep.voiced(sleeping)
-        if forecasting:
+        if forecasting and operations & ENCODED == 0:
             record[STAMP] = tally[4]
             record[MOVES] = tally[5]
             record[TIME] = float(tally[0]) if math.isnan(times[row]) else times[row]
@@ -274,6 +276,7 @@ def events(
                 record[dim.at_input + dim.recall] = np.float32(
                     (state.transition[0, 0] - record[CENTRE]) / record[SPREAD]
                 )
+        if forecasting:
             d = near_query(state.brief, dim, encoded, query)
             consult(dim, state.near, scratch.near, query, d, dim.at_slot, record, scratch.soft,
                     scratch.rank)  # fmt: skip
@@ -296,7 +299,7 @@ def events(
                     state.early, scratch.tree_x, dim, record, state.prior[0], scratch.soft, scratch.rank
                 )
                 say(logp, regression, added_at - 1, scratch.rank)
-            simple_experts(state.prior[0], state.transition, tally[2], dim, record, scratch.soft, logp)
+            simple_experts(state.prior[0], state.transition, dim, record, scratch.soft, logp)
         if forecasting or (learning and operations & WARM == 0):
             for i in range(dim.inputs):
                 scratch.x[i] = np.float32(record[dim.at_input + i])
@@ -372,6 +375,7 @@ def events(
                     sleeping, state.mixer, state.rival, dim, logp, record, voices, scratch.rival_each,
                     scratch.rival_p, inner, weight, tally[1], loss,
                 )  # fmt: skip
+                watch.follow(state.watch, record, target, loss, tally[1])
             if regression:
                 centre, spread = centre_and_spread(state.prior[0])
                 inner = (target - centre) / spread
@@ -414,17 +418,23 @@ def events(
             follow(state.prior, state.transition, tally, dim, target, weight)
             tally[1] += 1
             tally[4] += 1
+            if state.watch.place[watch.STOP] != watch.NOTHING:
+                return row + 1
+    return n
 
 
 @entry_point(fastmath=FAST, nogil=True, error_model="numpy")
 def run(
     operations: int, bound: Any, X: F64, W: F32, times: F64, keys: I64, categories: I64, targets: F64,
     weights: F64, record: F64, out: F64, given: F64,
-) -> None:  # fmt: skip
+) -> int:  # fmt: skip
     """Do FORECAST, OBSERVE and LEARN (those set in `operations`), in this order, for each of n events.
 
     WARM says that the layers stand in scratch as they spoke in this record's forecast, LIVE that the events are
-    the stream's own: nothing needs to find out whether they are like those of late or like older ones.
+    the stream's own: nothing needs to find out whether they are like those of late or like older ones. ENCODED
+    with FORECAST asks about one event as it was seen: the record holds it already, and X, times, keys and
+    categories are not read. Returns how many events were done: after a label the run may stop for
+    `engine.race`.
 
     X: (n, F) float64, NaN for missing; W: (n, wide + 1) float32, the wide vector and how much of what it is made
     from was there, 0 to 1; times: (n,); keys: (n, fields) rows of the outcome statistics, −1 for
@@ -433,7 +443,7 @@ def run(
     caller's own experts say, NaN for nothing; read by FORECAST.
     """
     at = borrow(bound)
-    events(
+    return events(
         operations, at.state, at.scratch, at.dim, at.settings, X, W, times, keys, categories, targets,
         weights, record, out, given,
     )  # fmt: skip

@@ -111,6 +111,11 @@ class Sizes:
         return 1 if self.many else self.contexts
 
     @cached_property
+    def concepts(self) -> bool:
+        """Whether concepts may be stored: experience over wide inputs keeps what was learned in another way."""
+        return not self.many and not self.wide
+
+    @cached_property
     def near_numbers(self) -> int:
         """What the memory of features compares: all of them, or a projection where they are many."""
         return BRIEF if self.many else self.features

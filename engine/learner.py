@@ -211,6 +211,11 @@ class _Face:
                 "classes": len(core.classes),
                 "experiences": core.experiences(),
                 **core.counts,
+                **(
+                    {"concepts": len(core.concepts.stored), "returns": core.concepts.returns}
+                    if core.options.concepts
+                    else {}
+                ),
                 **({"expert_faults": sum(core.added.faults.values())} if core.added else {}),
             }
 
@@ -364,6 +369,8 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
     they say themselves.  metric: the memories' distances are learned.
     trees: sliding-window trees are among the experts.  early: one greedy tree on the first 200 events is.
     sleep: experts that earn nothing on a stream fall asleep there and cost no time; they are tried again later.
+    concepts: what was learned of earlier concepts is stored, recognised when one comes back, and taken up again
+    (not where images or many features are read; `counters()` tells how many are stored and how many came back).
     label_history: forecasts may use the labels that came just before.
     anomaly: earlier events are kept to tell how unlike them a new one is (`score_one`).
     keys: fields, or tuples of fields, whose outcomes are counted, over `horizons` of event time (seconds;
@@ -402,6 +409,7 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
         trees: bool = True,
         early: bool = True,
         sleep: bool = True,
+        concepts: bool = True,
         label_history: bool = False,
         anomaly: bool = False,
         keys: Sequence[Hashable] | None = None,
@@ -428,6 +436,7 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
         self.trees = trees
         self.early = early
         self.sleep = sleep
+        self.concepts = concepts
         self.label_history = label_history
         self.anomaly = anomaly
         self.keys = keys
@@ -577,6 +586,7 @@ class OnlineRegressor(_Face, base.Regressor):  # type: ignore[misc]
         trees: bool = True,
         early: bool = True,
         sleep: bool = True,
+        concepts: bool = True,
         label_history: bool = False,
         anomaly: bool = False,
         keys: Sequence[Hashable] | None = None,
@@ -601,6 +611,7 @@ class OnlineRegressor(_Face, base.Regressor):  # type: ignore[misc]
         self.trees = trees
         self.early = early
         self.sleep = sleep
+        self.concepts = concepts
         self.label_history = label_history
         self.anomaly = anomaly
         self.keys = keys

@@ -32,6 +32,7 @@ class Options:
     trees: bool
     early: bool
     sleep: bool
+    concepts: bool
     label_history: bool
     anomaly: bool
     keys: tuple[KeyField, ...]
@@ -56,7 +57,8 @@ class Options:
             if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
                 raise ValueError(f"{name} is {value!r}; expected a finite step size of at least 0")
         for name in (
-            "context", "recall", "recall_heads", "metric", "trees", "early", "sleep", "label_history", "anomaly",
+            "context", "recall", "recall_heads", "metric", "trees", "early", "sleep", "concepts", "label_history",
+            "anomaly",
         ):  # fmt: skip
             value = getattr(self, name)
             if not isinstance(value, bool):
@@ -95,7 +97,7 @@ class Options:
             )
         return cls(
             **dict.fromkeys(
-                ("trees", "early", "sleep", "anomaly", "recall_heads"), False
+                ("trees", "early", "sleep", "concepts", "anomaly", "recall_heads"), False
             )  # a learner of before had none
             | {"kept_bytes": KEPT_BYTES}
             | data

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import brief, experience, mixing, network, newton, sleep
+from engine import brief, experience, mixing, network, newton, sleep, watch
 from engine.encoders.categories import MAX_ROWS
 from engine.kernels import Encoder, Linear, Scratch, State, refill
 from engine.layout import BRIEF, RANDOM_UNITS, TREES, Sizes
@@ -34,8 +34,9 @@ GROUPS: dict[str, type[Any]] = {
     "sleep": sleep.Sleep,
     "key_rates": rates.Rates,
     "category_rates": rates.Rates,
+    "watch": watch.Watch,
 }
-LATER = ("forest", "early", "rival", "sleep")  # a learner of before may have none
+LATER = ("forest", "early", "rival", "sleep", "watch")  # a learner of before may have none
 LASTING: dict[str, type[Any] | None] = {
     "analytic": analytic.Analytic,
     "episodic": episodic.Episodic,
@@ -119,9 +120,9 @@ def windows(sizes: Sizes, budget: int) -> tuple[int, int]:
 
 def make(
     sizes: Sizes, seed: int, budget: int, horizons: tuple[tuple[float, ...], tuple[float, ...]], *,
-    sleeps: bool = True,
+    sleeps: bool = True, watches: bool = False,
 ) -> State:  # fmt: skip
-    """An empty learner of these sizes; `sleeps`: experts that earn nothing fall asleep."""
+    """An empty learner of these sizes; `sleeps`: experts that earn nothing fall asleep; `watches`: see Watch."""
     z = np.zeros
     near, context = windows(sizes, budget)
     shape = network.Shape(
@@ -157,6 +158,7 @@ def make(
         transition=z((c, c) if sizes.history else (1, 1)),
         tally=np.array([0, 0, -1, -1, 0, 0], np.int64),
         now=z(1),
+        watch=watch.allocate(sizes.dim.record, on=watches),
     )
 
 
@@ -301,6 +303,7 @@ def grow(state: State, old: Sizes, new: Sizes, seed: int, budget: int,
         transition=spread(spread(state.transition, outputs), outputs, 1) if new.history else state.transition,
         tally=tally,
         now=state.now,
+        watch=watch.resized(state.watch, new.dim) if new.concepts else watch.allocate(1, on=False),
     )
 
 
@@ -412,6 +415,67 @@ def copied(arrays: Arrays) -> Arrays:
     return out
 
 
+def arrays_of(state: State, groups: Collection[str], *, trimmed: bool = False) -> Arrays:
+    """The arrays of some parts under their names; trimmed: trees without the room that none has used yet."""
+    arrays = {}
+    for group in groups:
+        held = getattr(state, group)
+        if group not in GROUPS:
+            arrays[group] = held
+            continue
+        if group == "forest" and trimmed:
+            held = forest.trimmed(held)
+        arrays |= {f"{group}.{field}": getattr(held, field) for field in GROUPS[group]._fields}
+    return arrays
+
+
+def duplicate(state: State, groups: Collection[str]) -> State:
+    """The state with copies of these parts, in one new block of memory (see `copied`)."""
+    arrays, used = arrays_of(state, groups), int(state.forest.used.max()) if "forest" in groups else 0
+    room = {name: -(-array.nbytes // ALIGNED) * ALIGNED for name, array in arrays.items()}
+    block, at = np.zeros(sum(room.values()), np.uint8), 0
+    fresh = {}
+    for name, array in arrays.items():
+        copy = fresh[name] = block[at : at + array.nbytes].view(array.dtype).reshape(array.shape)
+        if name == "forest.node":
+            copy[:, :used] = array[:, :used]  # what no tree has used yet is zero
+        else:
+            copy[...] = array
+        at += room[name]
+    return regrouped(state, fresh, groups)
+
+
+def copied_into(fresh: State, state: State, groups: Collection[str]) -> bool:
+    """Copy these parts into those of another state; False where they have other sizes, and nothing was copied."""
+    to, source = arrays_of(fresh, groups), arrays_of(state, groups)
+    if any(to[name].shape != array.shape for name, array in source.items()):
+        return False
+    for name, array in source.items():
+        np.copyto(to[name], array)
+    return True
+
+
+def regrouped(state: State, arrays: Mapping[str, NDArray[Any]], groups: Collection[str]) -> State:
+    """The state with other arrays in these parts."""
+    parts = {
+        group: GROUPS[group](**{field: arrays[f"{group}.{field}"] for field in GROUPS[group]._fields})
+        if group in GROUPS
+        else arrays[group]
+        for group in groups
+    }
+    return state._replace(**parts)
+
+
+def restored(
+    present: State, arrays: Mapping[str, NDArray[Any]], prefix: str, groups: Collection[str]
+) -> State:
+    """The present state with these parts as they stand in a snapshot under a prefix."""
+    names = arrays_of(present, groups)
+    own = {name: np.array(arrays[prefix + name], order="C", copy=True) for name in names}
+    found = regrouped(present, own, groups)
+    return found._replace(forest=forest.padded(found.forest)) if "forest" in groups else found
+
+
 def unflatten(arrays: Mapping[str, NDArray[Any]]) -> State:
     """The state that `flatten` took apart; KeyError names what is missing."""
     import torch
@@ -437,6 +501,7 @@ def unflatten(arrays: Mapping[str, NDArray[Any]]) -> State:
     }
     groups["forest"] = forest.padded(groups["forest"]) if "forest" in groups else no_trees()
     groups.setdefault("early", no_early())
+    groups.setdefault("watch", watch.allocate(1, on=False))
     if "sleep" not in groups:
         mixers, experts = groups["mixer"].weight.shape
         groups["rival"] = mixing.allocate(experts, mixers)

@@ -384,20 +384,27 @@ def newton_learn(
 
 
 @part
-def simple_experts(counts: F64, transition: F64, last: int, dim: Any, record: F64, p: F64, logp: F64) -> None:
-    """The prior (expert 0) and, with label history, last label and transitions (the last two experts)."""
+def simple_experts(counts: F64, transition: F64, dim: Any, record: F64, p: F64, logp: F64) -> None:
+    """The prior (expert 0) and, with label history, last label and transitions (the last two experts).
+
+    What the last label was they read where the layers read it, in the record.
+    """
     regression = dim.regression == 1
     if regression:
         p[0] = 0.0
         say(logp, regression, 0, p)
         if dim.history > 0:
-            p[0] = (transition[0, 0] - record[CENTRE]) / record[SPREAD]
+            p[0] = record[dim.at_input + dim.recall]
             say(logp, regression, dim.experts - dim.lasting - 2, p)
             say(logp, regression, dim.experts - dim.lasting - 1, p)
         return
     prior_of(counts, regression, p)
     say(logp, regression, 0, p)
     if dim.history > 0:
+        last = -1
+        for c in range(dim.outputs):
+            if record[dim.at_input + dim.recall + c] > 0.0:
+                last = c
         for c in range(dim.outputs):
             p[c] = 0.9 if c == last else 0.1 / max(dim.outputs - 1, 1)
         say(logp, regression, dim.experts - dim.lasting - 2, p)

@@ -45,7 +45,7 @@ ARRAYS = {
 META = {"events": 3, "seen": ["ü", 1, True, None, 0.1], "nested": {"b": 1, "a": float("inf")}}
 
 
-LATER = {"trees": False, "early": False, "sleep": False, "recall_heads": False}
+LATER = {"trees": False, "early": False, "sleep": False, "concepts": False, "recall_heads": False}
 """Parts that learners of before did not have; those that ask for none of them are as they were."""
 
 

@@ -46,7 +46,9 @@ def finite(model: Any) -> bool:
     """Whether every number inside a learner is finite (a row without an event is of time −∞)."""
     endless = {"key_rates.time": -np.inf, "category_rates.time": -np.inf, "overdue.due": np.inf}
     return all(
-        name in ("forest.x", "early.x")  # what is missing is NaN there
+        name.endswith(
+            ("forest.x", "early.x", "watch.record")
+        )  # what is missing, or was not said, is NaN there
         or (np.isfinite(array) | (array == endless.get(name, 0.0))).all()
         for name, array in model.state()[0].items()
     )

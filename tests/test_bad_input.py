@@ -500,6 +500,7 @@ BAD_OPTIONS: dict[str, list[Any]] = {
     "activation": ["relu6", None, 3, ["tanh"]],
     "context": [1, None, "yes"],
     "recall": [0, None],
+    "concepts": [1, None, "yes"],
     "metric": [None, "euclid"],
     "trees": [None, 6],
     "early": [None, 1],

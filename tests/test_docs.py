@@ -11,7 +11,19 @@ from typing import Any
 
 import pytest
 
-from engine import OnlineClassifier, experience, layout, mixing, newton, sleep, state, steps, wide
+from engine import (
+    OnlineClassifier,
+    experience,
+    layout,
+    mixing,
+    newton,
+    race,
+    sleep,
+    state,
+    steps,
+    watch,
+    wide,
+)
 from engine.encoders import fields, filters, patches, picture, random_units
 from engine.rules import local
 from memory import (
@@ -193,6 +205,19 @@ def test_the_constants_of_the_mathematics_are_those_of_the_code() -> None:
         f"exp(−|f_k − t|/s), then w ← (1 − {mixing.VALUE_SHARE:g}) w + {mixing.VALUE_SHARE:g}/K",
         f"q_m(y)^{mixing.TEMPER:g}",
         f"(1 − {mixing.SHARE:g}) v_m + {mixing.SHARE:g}/{mixing.MIXERS}",
+        f"at most {watch.MOST:g}, and m",
+        f"deviation over {watch.HORIZON:g} labels, g",
+        f"/max(s, {watch.FLOOR:g}), {watch.STEP:g}) − {watch.SLACK:g}) is Page's",
+        f"first {watch.FEWEST:g} labels, and nothing is done before label {watch.START}",
+        f"Above {race.ASKED:g} the frozen",
+        f"at most {watch.RING}, and then",
+        f"within ±{race.CLIP:g}.",
+        f"W_k > {race.TAKES_OVER:g} and is out once W_k < −{-race.FALLS_OUT:g}.",
+        f"Above {race.COPIED:g} a copy",
+        f"out not before {race.CLOSE} labels",
+        f"grow by {race.WARY:g} of themselves with every race that finds nothing, up to {race.WARIEST:g} times",
+        f"at most {race.LONGEST} labels",
+        f"or {race.SHORTER} without such a copy",
         f"from label {sleep.START} on",
         f"every {sleep.CHECK} labels: if d + {sleep.SURE:g} s < {sleep.WORTH:g} Σ l",
         f"after {sleep.LONGEST:,} labels the sign",

@@ -228,6 +228,9 @@ class LearnerSection(Section):
         default=True, description="one greedy tree on the first 200 events is among the experts"
     )
     sleep: bool = Field(default=True, description="experts that earn nothing fall asleep and cost no time")
+    concepts: bool = Field(
+        default=True, description="what was learned of a concept is stored, and taken up when it comes back"
+    )
     label_history: bool = Field(
         default=False, description="forecasts may use the labels that came just before"
     )
