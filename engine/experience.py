@@ -19,6 +19,14 @@ within L both say of what:
 
     p(c) = p_old(L) p_old(c) p_live(c) / Σ_L p_old p_live for c in L,   p(c) = p_old(c) for the others
 
+Where all classes were seen lately, tasks may still differ by what their events look like. A logistic regression
+on the layer's input learns to tell each new event from a kept one of more than `PAST` events ago, by normalised
+steps (Widrow and Hoff 1960); with q its probability that what is asked is of the present,
+
+    p = g p_live + (1 − g) p_old,   g = min(1, q/¼):
+
+on a stream that stays as it is nobody can tell, q stays near ½, and the answer is p_live to the bit.
+
 An event that the caller says is live is answered by p_live alone.
 """
 
@@ -47,6 +55,11 @@ LATELY, SEEN_LATELY = 0.98, 0.5  # a class counts as seen for at most 228 events
 CLIP = 4.0  # deviations of many features
 SURPRISED = 1e-6
 UNHEARD = 1e-300
+PAST = 256  # events after which a kept example stands for the past
+TELLING = 0.1  # step of the regression that tells present from past
+OFFSET = 0.25  # of that step, for the offset
+TRIES = 4
+DOUBTED = 0.25  # a lower probability of the present: the past is heard
 START = np.array([1.0, 0.0])  # the weights of `old` before it has learned
 
 # nobody calls these from Python: without wrappers they compile in half of the time
@@ -62,7 +75,8 @@ class Experience(NamedTuple):
 
     layer, mean: the rehearsed layer as it learns, and the running means by which it answers.
     old: the mixture that withheld examples teach.  lately: (C,) float64, how often each class was seen, decayed.
-    steps: (2,) int64, updates of the layer and events learned.
+    steps: (2,) int64, updates of the layer and events learned.  present: (source + 1,) float32, what tells an
+    event of the present from a kept one, an offset last.
     """
 
     analytic: Any
@@ -72,6 +86,7 @@ class Experience(NamedTuple):
     old: Any
     lately: F64
     steps: I64
+    present: F32
 
 
 class Room(NamedTuple):
@@ -119,6 +134,7 @@ def allocate(wide: int, source: int, outputs: int, kept: int, seed: int) -> Expe
         episodic=episodic.allocate(slots, source, outputs, seed),
         layer=network.allocate(shape, 2 * seed + 11), mean=network.allocate(shape, 2 * seed + 11),
         old=old, lately=np.zeros(outputs), steps=np.zeros(2, np.int64),
+        present=np.zeros(source + 1, np.float32),
     )  # fmt: skip
 
 
@@ -285,15 +301,54 @@ def say_old(e: Any, r: Any, outputs: int) -> None:
 
 
 @part
+def presence(e: Any, r: Any) -> float:
+    """The probability that r.u is an event of the present and not of the past; ½ where nothing is known."""
+    s = e.present[r.u.shape[0]]
+    for i in range(r.u.shape[0]):
+        s += e.present[i] * r.u[i]
+    return 1.0 / (1.0 + math.exp(-min(max(float(s), -30.0), 30.0)))
+
+
+@part
+def tell(e: Any, r: Any, now: float) -> None:
+    """r.u is of the present (1) or of the past (0): one step."""
+    energy = np.float32(1.0)
+    for i in range(r.u.shape[0]):
+        energy += r.u[i] * r.u[i]
+    step = np.float32(TELLING * (now - presence(e, r)))
+    e.present[r.u.shape[0]] += np.float32(OFFSET) * step
+    for i in range(r.u.shape[0]):
+        e.present[i] += step / energy * r.u[i]
+
+
+@part
+def one_of_the_past(e: Any, serial: int) -> int:
+    """The slot of a kept example from before the last `PAST` events, −1 where a few that are drawn are later."""
+    held = 0  # slots are taken in order
+    for c in range(e.episodic.held.shape[1]):
+        held += e.episodic.held[0, c] + e.episodic.held[1, c]
+    for _ in range(TRIES if held > 0 and serial > PAST else 0):
+        slot = int(episodic_kernels.uniform(e.episodic.random) * held)
+        if e.episodic.label[slot] >= 0 and e.episodic.serial[slot] < serial - PAST:
+            return slot
+    return -1
+
+
+@part
 def trust(e: Any, r: Any, outputs: int, p: F64) -> None:
     """p, the live mixture, ← the answer; r.said and r.u are the event's.
 
-    Where all classes were seen lately there is no old task to be answered, and p stays as it is.
+    Where all classes were seen lately and the event looks like those of the present, p stays as it is.
     """
     present = 0
     for c in range(outputs):
         present += 1 if e.lately[c] >= SEEN_LATELY else 0
     if present == outputs:
+        g = presence(e, r) / DOUBTED
+        if g < 1.0:
+            say_old(e, r, outputs)
+            for c in range(outputs):
+                p[c] = g * p[c] + (1.0 - g) * r.old[c]
         return
     say_old(e, r, outputs)
     lately, both = 0.0, 0.0
@@ -356,6 +411,9 @@ def learn(
     e.lately[c] += 1.0
     kept = episodic_kernels.keep(e.episodic, r.u, c, -math.log(max(expected, SURPRISED)), serial)
     e.steps[1] += 1
+    past = one_of_the_past(e, serial)
+    if past >= 0:
+        tell(e, r, 1.0)
     if kept < 1:
         analytic_kernels.temper(e.analytic, r.z, outputs, c, r.s, r.p)
         analytic_kernels.learn(e.analytic, r.z, c, weight, r.y)
@@ -368,3 +426,6 @@ def learn(
     average(e)
     if due(e):
         check(e, r, many, outputs)
+    if past >= 0:
+        episodic_kernels.decode(e.episodic.code[past], e.episodic.top[0], r.u)
+        tell(e, r, 0.0)

@@ -45,6 +45,7 @@ LASTING: dict[str, type[Any] | None] = {
     "old": mixing.Mixer,
     "lately": None,
     "steps": None,
+    "present": None,
 }
 PLAIN = ("random_weight", "random_offset", "brief", "prior", "transition", "tally", "now")
 
@@ -508,6 +509,8 @@ def unflatten(arrays: Mapping[str, NDArray[Any]]) -> State:
         groups["sleep"] = sleep.allocate(experts, on=False)
     lasting = experience.nothing()
     if "lasting.steps" in arrays:
+        unknown = np.zeros(len(arrays["lasting.layer.square_x"]) + 1, np.float32)
+        arrays = {"lasting.present": unknown, **arrays}  # of before present and past were told apart
         parts = {
             part: owned(f"lasting.{part}")
             if kind is None

@@ -92,8 +92,62 @@ def test_the_past_says_whether_a_class_was_seen_lately_and_both_say_which_of_the
     both = old[:, late] * live[:, late]
     wanted = both / both.sum(axis=1, keepdims=True) * old[:, late].sum(axis=1, keepdims=True)
     np.testing.assert_allclose(asked[:, late], wanted, rtol=1e-9)
-    lasting.lately[:] = 1.0
+    lasting.lately[:], lasting.present[:] = 1.0, 0.0
     np.testing.assert_array_equal(model.predict_proba(X), live)
+
+
+def as_many(X: NDArray[Any]) -> NDArray[Any]:
+    """Images as 192 numbers, each pixel three times."""
+    return np.hstack([X.reshape(len(X), -1)] * 3)
+
+
+@cache
+def three_looks() -> tuple[OnlineClassifier, list[NDArray[Any]], NDArray[Any]]:
+    """A learner of all digits in any order, three times with each of three orders of columns; what is asked."""
+    (X, y), (asked, labels) = digits()
+    rng = np.random.default_rng(3)
+    mixed, orders = rng.permutation(len(y)), [np.arange(192), rng.permutation(192), rng.permutation(192)]
+    model = small()
+    for order in orders:
+        for _ in range(3):
+            model.test_then_train(as_many(X)[mixed][:, order], y[mixed])
+    return model, [as_many(asked)[:400, order] for order in orders], labels[:400]
+
+
+def live_answers(model: OnlineClassifier, X: NDArray[Any]) -> NDArray[Any]:
+    return np.array([model.forecast_one(dict(enumerate(x))).answers() for x in X.tolist()])
+
+
+@pytest.mark.parametrize("look", [0, 1])
+def test_what_looks_like_the_past_is_answered_by_it_though_all_classes_are_of_the_present(look: int) -> None:
+    model, asked, labels = three_looks()
+    classes = np.array(model.classes_)
+    live = (classes[live_answers(model, asked[look]).argmax(axis=1)] == labels).mean()
+    assert accuracy(model, asked[look], labels) > 0.9 > 0.6 > live
+
+
+def test_what_looks_like_the_present_is_answered_by_it_to_the_bit() -> None:
+    model, asked, labels = three_looks()
+    said = model.predict_proba(asked[2])
+    assert (said == live_answers(model, asked[2])).all(axis=1).mean() > 0.99
+    assert accuracy(model, asked[2], labels) > 0.95
+
+
+def test_on_a_stream_that_stays_as_it_is_the_answer_is_the_streams_to_the_bit() -> None:
+    (X, y), (asked, _) = digits()
+    mixed = np.random.default_rng(4).permutation(len(y))
+    model = small()
+    model.test_then_train(as_many(X)[mixed], y[mixed])
+    assert np.abs(model._core.state.lasting.present).max() > 0.0
+    asked = as_many(asked)
+    np.testing.assert_array_equal(model.predict_proba(asked), live_answers(model, asked))
+
+
+def test_where_nothing_is_kept_nobody_knows_what_the_past_looked_like() -> None:
+    (X, y), _ = digits()
+    model = small(kept_bytes=0)
+    model.test_then_train(as_many(X), y)
+    assert not model._core.state.lasting.present.any()
 
 
 def mixture_of_old(mixer: Any, logs: NDArray[Any]) -> NDArray[Any]:

@@ -450,8 +450,27 @@ def test_random_units_are_what_plain_numpy_makes_of_them() -> None:
     space, out = np.zeros((2, size), np.float32), np.zeros(random_units.UNITS, np.float32)
     random_units.answer(*made, x, space[0], space[1], out)
     assert np.allclose(out, expected, atol=1e-4)
-    assert made.spread[7] == 0.0
+    assert z[7] == 0.0
+    assert made.spread[7] == np.median(np.delete(made.spread, 7))
     assert 0.3 < out[out > 0].mean() < 3.0
+
+
+def test_a_feature_that_begins_to_vary_later_is_read() -> None:
+    rows = numbers(130)[0]
+    rows[:, 7] = 3.0
+    made = random_units.learn(rows, 2)
+    said = []
+    for value in (3.0, 3.0 + made.spread[7], 1e9, np.nan):
+        x, space = rows[4].copy(), np.zeros((2, made.signs.shape[2]), np.float32)
+        x[7] = value
+        said.append(np.zeros(random_units.UNITS, np.float32))
+        random_units.answer(*made, x, space[0], space[1], said[-1])
+    usual, more, far, missing = said
+    assert np.abs(more - usual).max() > 0.01
+    assert np.isfinite(far).all()
+    np.testing.assert_array_equal(missing, usual)
+    still = random_units.learn(np.full((9, 130), 2.0), 2)
+    assert not still.spread.any()
 
 
 def test_the_kernels_of_maps_are_compiled_by_warmup_and_once() -> None:

@@ -3,7 +3,8 @@
 A unit says max(s rᵀ z + o, 0) of the features z, each less its mean and over a quarter of its range, within ±4;
 rows r of a block are those of H D₃ H D₂ H D₁, with H a Hadamard matrix and D random signs, which acts as a
 matrix of normal numbers does (Yu et al. 2016) at a cost of log₂ d sums per unit. s = 1.5 · 2^U(−1, 1)/√d with d
-features that vary, o = 1.5 (U(0, 1) − ½).
+features that vary, o = 1.5 (U(0, 1) − ½). A feature that has not varied yet is measured over the median of the
+others' ranges: it may begin to, and says nothing until then.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ F64 = NDArray[np.float64]
 class Units(NamedTuple):
     """What makes numbers of features; none of it changes once it is made.
 
-    mean, spread: (F,) float64, spread 0 for a feature that did not vary and is not read. scale, offset:
-    (2048,) float32. signs: (blocks, 3, b) float32, ±1, b a power of two of at least F.
+    mean, spread: (F,) float64, spread 0 where no feature varied, and none is read. scale, offset: (2048,)
+    float32. signs: (blocks, 3, b) float32, ±1, b a power of two of at least F.
     """
 
     mean: F64
@@ -45,7 +46,9 @@ def learn(rows: F64, seed: int) -> Units:
     there = ~np.isnan(rows)
     mean = np.where(there, rows, 0.0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
     extent = np.where(there, rows, -np.inf).max(axis=0) - np.where(there, rows, np.inf).min(axis=0)
-    spread = np.where(extent > 1e-12 * (1.0 + np.abs(mean)), extent / EXTENT, 0.0)
+    varies = extent > 1e-12 * (1.0 + np.abs(mean))
+    usual = float(np.median(extent[varies])) if varies.any() else 0.0
+    spread = np.where(varies, extent, usual) / EXTENT
     size = 1 << max(features - 1, 1).bit_length()
     size = min(size, UNITS) if features <= UNITS else size
     blocks = -(-UNITS // size)
@@ -53,7 +56,7 @@ def learn(rows: F64, seed: int) -> Units:
     unit = np.arange(UNITS)
     scale = 1.5 * 2.0 ** (2.0 * mixed_bits(seed, 98, unit) - 1.0)
     offset = 1.5 * (mixed_bits(seed, 99, unit) - 0.5)
-    varying = max(int(np.count_nonzero(spread)), 1)
+    varying = max(int(np.count_nonzero(varies)), 1)
     return Units(
         mean, spread, signs.reshape(blocks, 3, size).astype(np.float32),
         (scale / np.sqrt(varying) / size).astype(np.float32), offset.astype(np.float32),
