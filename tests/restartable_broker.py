@@ -43,7 +43,12 @@ class RestartableBroker:
         if self._script is not None:
             known = (Path(self._node) / "server.properties").exists()
             first = [] if known else ["--port", str(self._port), *self._settings]
-            subprocess.run([self._script, "start", self._node, *first], check=True, stdout=subprocess.DEVNULL)
+            command = [self._script, "start", self._node, *first]
+            for _ in range(2 if first else 0):
+                if subprocess.run(command, stdout=subprocess.DEVNULL).returncode == 0:
+                    return
+                shutil.rmtree(self._node, ignore_errors=True)  # a random id that begins with a dash is no id
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             return
         options = ["--data-dir", self._node, "--only", "kafka", "--kafka-port", str(self._port)]
         self._process = subprocess.Popen(

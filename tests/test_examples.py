@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from engine import OnlineClassifier
 from engine.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,7 +99,12 @@ def test_the_explanation_names_experts_experiences_and_outcomes(
 ) -> None:
     out = run("explain_decision.py", monkeypatch=monkeypatch, capsys=capsys)
     assert figure(out, "'weekend': False}:") > 0.2
-    assert re.search(r"neighbours +weight \+", out)
+    said = re.findall(r"^  (\w.*?) +weight \+(0\.\d+) +says (0\.\d+)$", out, re.MULTILINE)
+    assert len(said) == 4
+    assert {name for name, _, _ in said} <= set(OnlineClassifier()._core.sizes.expert_names())
+    weights = [float(weight) for _, weight, _ in said]
+    assert weights == sorted(weights, reverse=True)
+    assert weights[-1] > 0.0
     assert re.search(r"payment-\d+ +was (fine|fraud) +distance 0\.\d+", out)
     assert "shop b: 0." in out
     assert re.search(r"forgotten: 1 experience of payment-\d+\nstill recalled: False", out)
