@@ -11,8 +11,8 @@ A wide vector z (`engine.wide`) is read by
   that comes from images, and many features themselves, standardised by the map's frozen scaler.
 
 The layers that read images follow the present: the fast path. Two mixtures weigh them. The learner's own learns
-from live events; the other, `old`, weighs the two above, and learns from kept examples that train neither, asked
-at first with every event, later only when the layer has other means: a few would be learned by heart.
+from live events; the other, `old`, weighs the two above, and learns from kept examples that train neither, each
+asked some twenty times in all: a few would be learned by heart.
 
 With L the classes seen lately, the mixture that never left the past says whether what is asked is of L, and
 within L both say of what:
@@ -54,6 +54,10 @@ ROTATION = 16  # the means of one row in so many follow with each event
 LATELY, SEEN_LATELY = 0.98, 0.5  # a class counts as seen for at most 228 events after its last
 CLIP = 4.0  # deviations of many features
 SURPRISED = 1e-6
+SOON, SELDOM = (
+    2.0,
+    1e-4,
+)  # how often a withheld example is asked: soon after each other at first, later seldom
 UNHEARD = 1e-300
 PAST = 256  # events after which a kept example stands for the past
 TELLING = 0.1  # step of the regression that tells present from past
@@ -365,11 +369,11 @@ def trust(e: Any, r: Any, outputs: int, p: F64) -> None:
 
 @part
 def due(e: Any) -> bool:
-    """Whether a withheld example is to be asked: of n after t events with probability n (10/t + 1/`AVERAGED`)."""
+    """Whether a withheld example is to be asked: of n after t events with probability n (2/t + 1/10,000)."""
     held = 0
     for c in range(e.episodic.held.shape[1]):
         held += e.episodic.held[1, c]
-    often = held * (episodic.WITHHELD / e.steps[1] + 1.0 / AVERAGED)
+    often = held * (SOON / e.steps[1] + SELDOM)
     return held > 0 and episodic_kernels.uniform(e.episodic.random) < often
 
 

@@ -41,7 +41,10 @@ class _Face:
     experts: Sequence[Any] | None
 
     def _start(self, core: Core | None = None) -> None:
-        options: dict[str, Any] = {name: getattr(self, name, 2) for name in Options.__dataclass_fields__}
+        unasked = {"recall_heads": False}  # of what a regression has no choice in; otherwise a number
+        options: dict[str, Any] = {
+            name: getattr(self, name, unasked.get(name, 2)) for name in Options.__dataclass_fields__
+        }
         options["keys"] = () if options["keys"] is None else key_fields(options["keys"])
         for name in ("horizons", "category_horizons"):
             options[name] = numbers_of(name, options[name])
@@ -581,7 +584,6 @@ class OnlineRegressor(_Face, base.Regressor):  # type: ignore[misc]
         neighbours: int = 12,
         context: bool = True,
         recall: bool = True,
-        recall_heads: bool = True,
         metric: bool = True,
         trees: bool = True,
         early: bool = True,
@@ -606,7 +608,6 @@ class OnlineRegressor(_Face, base.Regressor):  # type: ignore[misc]
         self.neighbours = neighbours
         self.context = context
         self.recall = recall
-        self.recall_heads = recall_heads
         self.metric = metric
         self.trees = trees
         self.early = early

@@ -105,7 +105,7 @@ class Config(BaseSettings):
         options["keys"] = tuple(tuple(key) if isinstance(key, list) else key for key in options["keys"])
         options["memory_budget"] = self.memory.budget
         if self.task == "regression":
-            del options["max_classes"]
+            del options["max_classes"], options["recall_heads"]
             return options
         return {**options, "kept_bytes": self.memory.kept}
 

@@ -221,7 +221,9 @@ class LearnerSection(Section):
     neighbours: int = Field(default=12, ge=2, description="events recalled per memory and forecast")
     context: bool = Field(default=True, description="layers also read features against their recent averages")
     recall: bool = Field(default=True, description="layers also read what the memories say")
-    recall_heads: bool = Field(default=True, description="the heads of the layers add it to what they say")
+    recall_heads: bool = Field(
+        default=True, description="in classification, the heads of the layers add it to what they say"
+    )
     metric: bool = Field(default=True, description="the memories' distances are learned")
     trees: bool = Field(default=True, description="sliding-window trees are among the experts")
     early: bool = Field(
