@@ -24,8 +24,9 @@ from engine.evaluate.continual.tasks import Examples, Scenario
 
 JOINT = "joint"
 MIXED = f"{OWN} shuffled"
-STATISTICS = 16_000_000
-"""Bytes that everybody has beside the kept examples: for network, statistics, features, further examples."""
+STATISTICS = {"images": 29_000_000, "flat": 101_000_000, "permuted": 105_000_000}
+"""Bytes that everybody has in a set beside the kept examples, as many as the engine takes: for network,
+statistics, features, further examples."""
 TUNING_SEED, TUNING_EVENTS, TUNING_TESTS = 1_000, 1_000, 2_000
 PERMUTED_EVENTS, PERMUTED_TASKS, PERMUTED_TESTS = 6_000, 10, 2_000
 FIGURES = (
@@ -118,7 +119,9 @@ def learner(job: Job, scenario: Scenario) -> Any:
     labels: set[Hashable] = set(scenario.examples.labels)
     setting = Setting(job.rate, job.repeats, job.strength)
     shape = np.asarray(scenario.examples.X).shape[1:]
-    return method(map_of(job, shape), sorted(labels, key=str), setting, job.kept + STATISTICS, job.seed)
+    return method(
+        map_of(job, shape), sorted(labels, key=str), setting, job.kept + STATISTICS[job.set], job.seed
+    )
 
 
 def map_of(job: Job, shape: tuple[int, ...]) -> Map:
