@@ -33,7 +33,7 @@ def run(stream: str | None = None, at_once: int = AT_ONCE) -> Findings:
         name="experts",
         title="What each expert alone does, and what is lost without it",
         about=(
-            "OnlineClassifier's defaults on the first 10,000 rows of fourteen streams, "
+            "OnlineClassifier's defaults, all experts awake, on the first 10,000 rows of fourteen streams, "
             f"{len(CONTEST.seeds)} seeds. Alone: the share of wrong answers if this expert's forecast were the "
             "answer (layers: their last head's, which reads context and recall), over that of the best peer "
             "(chosen per stream with hindsight, as in [first](first.md)) and over that of the whole mixture. "

@@ -133,6 +133,8 @@ def _learner(job: Job, table: Table) -> Any:
         options["keys"] = KEYS
     if job.learner.startswith(WITHOUT):
         options[job.learner.removeprefix(WITHOUT)] = False
+    if job.learner in (INSIDE, BESIDE):
+        options["sleep"] = False  # who sleeps says nothing
     learner = OnlineRegressor if table.task == "regression" else OnlineClassifier
     return learner(**options)
 

@@ -208,3 +208,12 @@ def test_label_history_is_given_to_the_engine_and_to_its_peers() -> None:
     with_labels = job.run(Job(stream="phishing", learner="river-hat", rows=120, history=True))
     without = job.run(Job(stream="phishing", learner="river-hat", rows=120))
     assert with_labels["log_loss"] != without["log_loss"]
+
+
+@pytest.mark.parametrize("learner", [INSIDE, BESIDE])
+def test_who_is_looked_into_does_not_sleep(learner: str) -> None:
+    """A sleeping expert says nothing, which is no answer that could be judged."""
+    asked = Job(stream="phishing", learner=learner, rows=100, seed=1)
+    looked_into = job._learner(asked, datasets.load("phishing"))
+    assert not looked_into.sleep
+    assert looked_into.seed == 1
