@@ -41,10 +41,7 @@ class _Face:
     experts: Sequence[Any] | None
 
     def _start(self, core: Core | None = None) -> None:
-        unasked = {"recall_heads": False}  # of what a regression has no choice in; otherwise a number
-        options: dict[str, Any] = {
-            name: getattr(self, name, unasked.get(name, 2)) for name in Options.__dataclass_fields__
-        }
+        options: dict[str, Any] = {name: getattr(self, name, 2) for name in Options.__dataclass_fields__}
         options["keys"] = () if options["keys"] is None else key_fields(options["keys"])
         for name in ("horizons", "category_horizons"):
             options[name] = numbers_of(name, options[name])
@@ -571,6 +568,7 @@ class OnlineRegressor(_Face, base.Regressor):  # type: ignore[misc]
     """
 
     _regression = True
+    recall_heads = False  # no choice: see docs/decisions/0012
 
     def __init__(
         self,
