@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from numba import njit, types
+from numba import njit
 from numba.core.errors import TypingError
-from numba.experimental import structref
 
 from engine.borrowed import borrow
+from engine.kernels import Bound
 
 
 class Inner(NamedTuple):
@@ -30,20 +30,6 @@ class Outer(NamedTuple):
     rate: float
 
 
-@structref.register
-class OwnerType(types.StructRef):  # type: ignore[misc]
-    """The compiled type of `Owner`."""
-
-    def preprocess_fields(self, fields: Any) -> Any:
-        """Integers are integers here, not literals."""
-        return tuple((name, types.unliteral(kind)) for name, kind in fields)
-
-
-class Owner(structref.StructRefProxy):  # type: ignore[misc]
-    """Two groups behind one pointer."""
-
-
-structref.define_proxy(Owner, OwnerType, ["outer", "sizes"])
 uncounted = njit(_nrt=False)
 
 
@@ -66,23 +52,23 @@ def work(outer: Any, sizes: Any) -> float:
 @njit
 def through(owner: Any) -> float:
     at = borrow(owner)
-    return work(at.outer, at.sizes)
+    return work(at.state, at.dim)
 
 
 @njit
 def kept(owner: Any) -> Any:
-    return borrow(owner).outer.matrix
+    return borrow(owner).state.matrix
 
 
 @njit
 def absent(owner: Any) -> Any:
-    return borrow(owner).outer.nothing
+    return borrow(owner).state.nothing
 
 
-def owner() -> tuple[Owner, Outer]:
+def owner() -> tuple[Bound, Outer]:
     inner = Inner(np.arange(3.0), np.ones(3))
     outer = Outer(np.zeros(4, np.int64), inner, np.arange(6.0).reshape(2, 3), 7, 0.25)
-    return Owner(outer, np.array([4])), outer
+    return Bound(outer, 0.0, np.array([4]), 0.0), outer
 
 
 def test_fields_are_read_and_written_where_they_lie() -> None:
