@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -405,13 +405,23 @@ def flatten(state: State, *, absent: Collection[str] = ()) -> Arrays:
 
 
 def copied(arrays: Arrays) -> Arrays:
-    """The same in one new block of memory: the system hands that out in large pages, many times as fast."""
-    room = {name: -(-array.nbytes // ALIGNED) * ALIGNED for name, array in arrays.items()}
-    block = np.empty(sum(room.values()), np.uint8)
-    out, at = {}, 0
+    """The same in one new block of memory."""
+    out = in_one_block(arrays, np.empty)
     for name, array in arrays.items():
-        copy = out[name] = block[at : at + array.nbytes].view(array.dtype).reshape(array.shape)
-        copy[...] = array
+        out[name][...] = array
+    return out
+
+
+def in_one_block(arrays: Arrays, make: Callable[[int, Any], NDArray[Any]]) -> Arrays:
+    """As large ones in one new block of memory: the system hands that out in large pages, many times as fast.
+
+    make: `np.empty` or `np.zeros`.
+    """
+    room = {name: -(-array.nbytes // ALIGNED) * ALIGNED for name, array in arrays.items()}
+    block, at = make(sum(room.values()), np.uint8), 0
+    out = {}
+    for name, array in arrays.items():
+        out[name] = block[at : at + array.nbytes].view(array.dtype).reshape(array.shape)
         at += room[name]
     return out
 
@@ -431,18 +441,14 @@ def arrays_of(state: State, groups: Collection[str], *, trimmed: bool = False) -
 
 
 def duplicate(state: State, groups: Collection[str]) -> State:
-    """The state with copies of these parts, in one new block of memory (see `copied`)."""
+    """The state with copies of these parts, in one new block of memory."""
     arrays, used = arrays_of(state, groups), int(state.forest.used.max()) if "forest" in groups else 0
-    room = {name: -(-array.nbytes // ALIGNED) * ALIGNED for name, array in arrays.items()}
-    block, at = np.zeros(sum(room.values()), np.uint8), 0
-    fresh = {}
+    fresh = in_one_block(arrays, np.zeros)
     for name, array in arrays.items():
-        copy = fresh[name] = block[at : at + array.nbytes].view(array.dtype).reshape(array.shape)
         if name == "forest.node":
-            copy[:, :used] = array[:, :used]  # what no tree has used yet is zero
+            fresh[name][:, :used] = array[:, :used]  # what no tree has used yet is zero
         else:
-            copy[...] = array
-        at += room[name]
+            fresh[name][...] = array
     return regrouped(state, fresh, groups)
 
 
