@@ -341,15 +341,13 @@ class Core:
         """
         n = len(X)
         self._warm = None
-        if operations & LEARN:
-            self._make_room(n)
         out = np.zeros((n, self.sizes.outputs))
         record = np.zeros(self.dim.record)
         if given is None:
             given = np.zeros((n, 0))
         at = 0
         while at < n:
-            if at:
+            if operations & LEARN:
                 self._make_room(n - at)
             at += kernel()(
                 operations, self._bind(), X[at:], W[at:], times[at:], keys[at:], categories[at:], targets[at:],
