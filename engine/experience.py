@@ -62,7 +62,6 @@ UNHEARD = 1e-300
 PAST = 256  # events after which a kept example stands for the past
 TELLING = 0.1  # step of the regression that tells present from past
 OFFSET = 0.25  # of that step, for the offset
-TRIES = 4
 DOUBTED = 0.25  # a lower probability of the present: the past is heard
 START = np.array([1.0, 0.0])  # the weights of `old` before it has learned
 
@@ -326,19 +325,6 @@ def tell(e: Any, r: Any, now: float) -> None:
 
 
 @part
-def one_of_the_past(e: Any, serial: int) -> int:
-    """The slot of a kept example from before the last `PAST` events, −1 where a few that are drawn are later."""
-    held = 0  # slots are taken in order
-    for c in range(e.episodic.held.shape[1]):
-        held += e.episodic.held[0, c] + e.episodic.held[1, c]
-    for _ in range(TRIES if held > 0 and serial > PAST else 0):
-        slot = int(episodic_kernels.uniform(e.episodic.random) * held)
-        if e.episodic.label[slot] >= 0 and e.episodic.serial[slot] < serial - PAST:
-            return slot
-    return -1
-
-
-@part
 def trust(e: Any, r: Any, outputs: int, p: F64) -> None:
     """p, the live mixture, ← the answer; r.said and r.u are the event's.
 
@@ -370,9 +356,7 @@ def trust(e: Any, r: Any, outputs: int, p: F64) -> None:
 @part
 def due(e: Any) -> bool:
     """Whether a withheld example is to be asked: of n after t events with probability n (2/t + 1/10,000)."""
-    held = 0
-    for c in range(e.episodic.held.shape[1]):
-        held += e.episodic.held[1, c]
+    held = episodic_kernels.how_many(e.episodic, 1)
     often = held * (SOON / e.steps[1] + SELDOM)
     return held > 0 and episodic_kernels.uniform(e.episodic.random) < often
 
@@ -415,7 +399,7 @@ def learn(
     e.lately[c] += 1.0
     kept = episodic_kernels.keep(e.episodic, r.u, c, -math.log(max(expected, SURPRISED)), serial)
     e.steps[1] += 1
-    past = one_of_the_past(e, serial)
+    past = episodic_kernels.drawn_before(e.episodic, serial - PAST)
     if past >= 0:
         tell(e, r, 1.0)
     if kept < 1:

@@ -13,6 +13,7 @@ from memory.episodic import KEPT, NONE, RANGED, TAKEN_OUT, WITHHELD
 
 HEADROOM = 1.5  # the codes' range over the largest number of the first event
 MOST_SURPRISED = 4.0
+TRIES = 4
 
 part = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
@@ -164,6 +165,26 @@ def rehearse(m: Any, withheld: int) -> int:
         if slot != NONE:
             m.cursor[withheld, c] = m.after[slot]
             return int(slot)
+    return NONE
+
+
+@part
+def how_many(m: Any, withheld: int) -> int:
+    """Examples held, of those that train (0) or of those withheld (1)."""
+    held = 0
+    for c in range(m.held.shape[1]):
+        held += m.held[withheld, c]
+    return held
+
+
+@part
+def drawn_before(m: Any, serial: int) -> int:
+    """The slot of a random example with a label number below `serial`; −1 where those drawn are later."""
+    held = how_many(m, 0) + how_many(m, 1)  # slots are taken in order
+    for _ in range(TRIES if held > 0 and serial > 0 else 0):
+        slot = int(uniform(m.random) * held)
+        if m.label[slot] != NONE and m.serial[slot] < serial:
+            return slot
     return NONE
 
 
