@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from benchmarks.tables import Findings
 from engine import OnlineClassifier
+from engine.evaluate.continual.course import Learner
 from engine.evaluate.continual.recovery import AFTER, Switch, recovery, shortfall, switches
+from engine.evaluate.peers import make_peer
 
 CONCEPTS, VISITS, BLOCK = 3, 4, 1_500
 CONTEXTS, CONTEXT_BLOCK = 2, 2_500
@@ -134,34 +136,14 @@ class Measured:
         return found
 
 
-def own(stream: Stream, seed: int, measured: Measured, *, concepts: bool) -> None:
-    """One pass of the engine, in arrays."""
+def follow(model: Any, stream: Stream, measured: Measured, *, dicts: bool = False) -> None:
+    """One pass of a learner, in arrays or through dicts."""
     X, y, starts, order = stream
-    model = OnlineClassifier(seed=seed, concepts=concepts)
+    learner, events = Learner(model), [dict(enumerate(x)) for x in X.tolist()] if dicts else X
     before = time.process_time()
-    P = model.test_then_train(X, y)
+    answers = learner.teach(events, y)
     measured.us.append(1e6 * (time.process_time() - before) / len(y))
-    column = {label: k for k, label in enumerate(model.classes_)}
-    right = P.argmax(axis=1) == np.array([column[label] for label in y])
-    measured.accuracy.append(float(right.mean()))
-    measured.switches.append(switches(right, starts, order))
-    if concepts:
-        measured.returns.append(model.counters()["returns"])
-
-
-def theirs(stream: Stream, seed: int, measured: Measured) -> None:
-    """One pass of River's adaptive random forest of ten trees."""
-    from river import forest
-
-    X, y, starts, order = stream
-    model = forest.ARFClassifier(n_models=10, seed=seed)
-    right = np.zeros(len(y), np.bool_)
-    before = time.process_time()
-    for i, (x, label) in enumerate(zip(X.tolist(), y, strict=True)):
-        event = dict(enumerate(x))
-        right[i] = model.predict_one(event) == label
-        model.learn_one(event, label)
-    measured.us.append(1e6 * (time.process_time() - before) / len(y))
+    right = learner.right(answers, y)
     measured.accuracy.append(float(right.mean()))
     measured.switches.append(switches(right, starts, order))
 
@@ -193,10 +175,12 @@ def run(ours: bool = False, seeds: int = len(SEEDS)) -> Findings:
         on, off, forest = Measured(), Measured(), Measured()
         for seed in SEEDS[:seeds]:
             stream = generated(name, seed) if name in GENERATED else insects()
-            own(stream, seed, off, concepts=False)
-            own(stream, seed, on, concepts=True)
+            follow(OnlineClassifier(seed=seed, concepts=False), stream, off)
+            model = OnlineClassifier(seed=seed)
+            follow(model, stream, on)
+            on.returns.append(model.counters()["returns"])
             if seed == SEEDS[0] and not ours:
-                theirs(stream, seed, forest)
+                follow(make_peer("river-arf", seed), stream, forest, dicts=True)
         found.add(**on.row(f"{name}, everlearn"))
         found.add(**off.row(f"{name}, without concepts"))
         if not ours:

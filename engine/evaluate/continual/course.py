@@ -113,7 +113,7 @@ def follow(
     >>> course.R.shape, len(course.right)
     ((2, 2), 320)
     """
-    learner = _Learner(model)
+    learner = Learner(model)
     few = [_spread(part, PROBE_ROWS) for part in scenario.tests]
     R, starts, looks = [], [], []
     right: list[Hits] = []
@@ -157,7 +157,7 @@ def _spread(part: Part, n: int) -> Part:
     return Part(part.rows[at], [part.labels[i] for i in at], part.tasks[at])
 
 
-class _Learner:
+class Learner:
     """A learner's calls, for events in arrays or in dicts; an answer is the label forecast, None for none."""
 
     def __init__(self, model: Any) -> None:
