@@ -47,6 +47,17 @@ def add_four(tile: F32, i: int, order: I64, point: F32, weight: F32, block: F32)
 
 
 @njit(fastmath=FAST, nogil=True, error_model="numpy")
+def set_four(tile: F32, order: I64, point: F32, weight: F32, block: F32) -> None:
+    """block ← that sum over the first four features."""
+    x0, x1, x2, x3 = tile[order[0]], tile[order[1]], tile[order[2]], tile[order[3]]
+    q0, q1, q2, q3 = point[0], point[1], point[2], point[3]
+    w0, w1, w2, w3 = weight[0], weight[1], weight[2], weight[3]
+    for j in range(BLOCK):
+        d0, d1, d2, d3 = q0 - x0[j], q1 - x1[j], q2 - x2[j], q3 - x3[j]
+        block[j] = w0 * d0 * d0 + w1 * d1 * d1 + w2 * d2 * d2 + w3 * d3 * d3
+
+
+@njit(fastmath=FAST, nogil=True, error_model="numpy")
 def count_within(values: F32, bound: float) -> int:
     """How many of the values are at most `bound`."""
     n = 0
@@ -109,10 +120,15 @@ def nearest(tiles: F32, size: int, search: Any, d: int, end: int) -> int:
     bound = np.float32(reach(tiles, size, search, d))
     for start in range(0, size, BLOCK):
         tile = tiles[start // BLOCK]
-        for j in range(BLOCK):
-            block[j] = np.float32(0.0)
         i = 0
         within = 1
+        if end > 0:
+            set_four(tile, order, point, weight, block)
+            i = 4
+            within = count_within(block, bound)
+        else:  # no number to compare by: all are as near
+            for j in range(BLOCK):
+                block[j] = np.float32(0.0)
         while i < end and within > 0:
             add_four(tile, i, order, point, weight, block)
             i += 4
