@@ -33,7 +33,7 @@ class Analytic(NamedTuple):
     """Statistics of D features and C classes; matrices are lower triangles, packed by rows, D (D + 1)/2 numbers.
 
     scatter: (D (D + 1)/2,) float64, within classes, Σ (z − μ_y)(z − μ_y)ᵀ, of all events that were folded in.
-    factor: (2, D (D + 1)/2) float64, Cholesky factors: the one that decides and the one that is being made.
+    factor: (2, D (D + 1)/2) float32, Cholesky factors: the one that decides and the one that is being made.
     unit: (2, D) float64, the features' deviations that the factors are measured in.
     block: (2, BLOCK, D) float32, deviations of recent events from their class mean, to be folded in.
     mean: (C, D) float64; seen: (C,) float64, weight of the events of each class.
@@ -43,7 +43,7 @@ class Analytic(NamedTuple):
     """
 
     scatter: F64
-    factor: F64
+    factor: F32
     unit: F64
     block: F32
     mean: F64
@@ -60,7 +60,7 @@ def allocate(features: int, classes: int) -> Analytic:
     """An empty memory."""
     z, packed = np.zeros, features * (features + 1) // 2
     memory = Analytic(
-        scatter=z(packed), factor=z((2, packed)), unit=z((2, features)),
+        scatter=z(packed), factor=z((2, packed), np.float32), unit=z((2, features)),
         block=z((2, BLOCK, features), np.float32), mean=z((classes, features)), seen=z(classes),
         weight=z((2, classes, features), np.float32), bias=z((2, classes)), solved=z((2, classes)), length=z(2),
         place=z(8, np.int64), total=z(7),
@@ -71,7 +71,7 @@ def allocate(features: int, classes: int) -> Analytic:
 def bytes_of(features: int, classes: int) -> int:
     """Bytes of a memory of these sizes."""
     packed = features * (features + 1) // 2
-    numbers = 3 * packed + 2 * features + classes * (features + 5) + 17
+    numbers = 2 * packed + 2 * features + classes * (features + 5) + 17
     return 8 * numbers + 4 * features * 2 * (BLOCK + classes)
 
 

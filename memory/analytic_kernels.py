@@ -54,7 +54,6 @@ FIRST_BLOCK = 8
 ROWS = 4  # factored together
 FACTOR_EVENTS = 64  # about how many events a factor takes
 PROBES = 16  # deviations of recent events that measure d
-LEAST = 1e-10
 TEMPERATURE_RATE = 0.02
 UNLIKELY = -25.0
 FAST = {"reassoc", "contract", "nsz"}
@@ -69,31 +68,32 @@ F64 = NDArray[np.float64]
 
 @njit(fastmath=SAME, nogil=True, error_model="numpy")
 def add_eight(row: F64, v: F32, k: int, i: int) -> None:
-    """row_j += Σ v_ki v_kj over eight rows k of v, for j up to row's length."""
-    c0, c1, c2, c3 = float(v[k, i]), float(v[k + 1, i]), float(v[k + 2, i]), float(v[k + 3, i])
-    c4, c5, c6, c7 = float(v[k + 4, i]), float(v[k + 5, i]), float(v[k + 6, i]), float(v[k + 7, i])
+    """row_j += Σ v_ki v_kj over eight rows k of v, for j up to row's length; added up in float32 first."""
+    c0, c1, c2, c3 = v[k, i], v[k + 1, i], v[k + 2, i], v[k + 3, i]
+    c4, c5, c6, c7 = v[k + 4, i], v[k + 5, i], v[k + 6, i], v[k + 7, i]
     v0, v1, v2, v3 = v[k], v[k + 1], v[k + 2], v[k + 3]
     v4, v5, v6, v7 = v[k + 4], v[k + 5], v[k + 6], v[k + 7]
     for j in range(row.shape[0]):
-        total = row[j] + c0 * v0[j]
+        total = c0 * v0[j]
         total = total + c1 * v1[j]
         total = total + c2 * v2[j]
         total = total + c3 * v3[j]
         total = total + c4 * v4[j]
         total = total + c5 * v5[j]
         total = total + c6 * v6[j]
-        row[j] = total + c7 * v7[j]
+        total = total + c7 * v7[j]
+        row[j] += float(total)
 
 
 @njit(fastmath=SAME, nogil=True, error_model="numpy")
-def copy_row(row: F64, weight: float, unit: F64, i: int, out: F64) -> None:
+def copy_row(row: F64, weight: float, unit: F64, i: int, out: F32) -> None:
     """out ← the row of S/N in the features' deviations; unit_i ← the deviation, ∞ where there is none."""
     variance = row[i] / weight
     unit[i] = math.sqrt(variance) if variance > 0.0 else np.inf
     scale = unit[i] * weight
     for j in range(i):
-        out[j] = row[j] / scale / unit[j]
-    out[i] = 1.0
+        out[j] = np.float32(row[j] / scale / unit[j])
+    out[i] = np.float32(1.0)
 
 
 @part
@@ -113,46 +113,46 @@ def fold(m: Any, first: int, last: int) -> None:
 
 
 @njit(fastmath=FAST, nogil=True, error_model="numpy")
-def dot(a: F64, b: F64, n: int) -> float:
-    """Σ a_k b_k over the first n."""
+def dot(a: Any, b: Any, n: int) -> float:
+    """Σ a_k b_k over the first n, in float64."""
     total = 0.0
     for k in range(n):
-        total += a[k] * b[k]
+        total += float(a[k]) * float(b[k])
     return total
 
 
 @njit(fastmath=FAST, nogil=True, error_model="numpy")
-def four_dots(a: F64, b: F64, c: F64, d: F64, x: F64, n: int) -> tuple[float, float, float, float]:
-    """The sums of four rows with x over the first n."""
-    s, t, u, v = 0.0, 0.0, 0.0, 0.0
+def four_dots(a: F32, b: F32, c: F32, d: F32, x: F32, n: int) -> tuple[float, float, float, float]:
+    """The sums of four rows with x over the first n, in float32."""
+    s, t, u, v = np.float32(0.0), np.float32(0.0), np.float32(0.0), np.float32(0.0)
     for k in range(n):
         s += a[k] * x[k]
         t += b[k] * x[k]
         u += c[k] * x[k]
         v += d[k] * x[k]
-    return s, t, u, v
+    return float(s), float(t), float(u), float(v)
 
 
 @njit(fastmath=SAME, nogil=True, error_model="numpy")
-def subtract(y: F64, row: F64, factor: float, n: int) -> None:
+def subtract(y: F64, row: F32, factor: float, n: int) -> None:
     """y −= factor · row over the first n."""
     for k in range(n):
-        y[k] -= factor * row[k]
+        y[k] -= factor * float(row[k])
 
 
 @part
-def factor_row(L: F64, i: int, first: int, ridge: float) -> None:
-    """Finish row i of the factor, whose columns before `first` are done."""
+def factor_row(L: F32, i: int, first: int, ridge: float) -> None:
+    """Finish row i of the factor, whose columns before `first` are done; no pivot is smaller than the ridge."""
     at = i * (i + 1) // 2
     row = L[at : at + i + 1]
     for j in range(first, i):
         below = L[j * (j + 1) // 2 : j * (j + 1) // 2 + j + 1]
-        row[j] = (row[j] - dot(row, below, j)) / below[j]
-    row[i] = math.sqrt(max(row[i] + ridge - dot(row, row, i), LEAST))
+        row[j] = np.float32((row[j] - dot(row, below, j)) / below[j])
+    row[i] = np.float32(math.sqrt(max(row[i] + ridge - dot(row, row, i), ridge)))
 
 
 @part
-def factor_rows(L: F64, i: int, last: int, ridge: float) -> None:
+def factor_rows(L: F32, i: int, last: int, ridge: float) -> None:
     """Rows i … last − 1, at most `ROWS`, of the Cholesky factor, in place of those of the matrix."""
     first = 0
     if last - i == ROWS:
@@ -172,7 +172,7 @@ def factor_rows(L: F64, i: int, last: int, ridge: float) -> None:
 
 
 @part
-def down(L: F64, y: F64) -> float:
+def down(L: F32, y: F64) -> float:
     """y ← L⁻¹ y; the sum of its squares."""
     for i in range(y.shape[0]):
         at = i * (i + 1) // 2
@@ -182,7 +182,7 @@ def down(L: F64, y: F64) -> float:
 
 
 @part
-def up(L: F64, y: F64) -> None:
+def up(L: F32, y: F64) -> None:
     """y ← L⁻ᵀ y."""
     for i in range(y.shape[0] - 1, -1, -1):
         at = i * (i + 1) // 2

@@ -108,6 +108,20 @@ def test_scores_are_those_of_linear_discriminant_analysis() -> None:
     assert (got.argmax(axis=1) == want.argmax(axis=1)).mean() > 0.999
 
 
+def test_features_that_depend_on_each_other_do_not_shake_the_factor_in_32_bits() -> None:
+    base, y = events(5, 6_000, 30, 4)
+    rng = np.random.default_rng(6)
+    Z = (base @ rng.normal(size=(30, 150)) / np.sqrt(30)).astype(np.float32)  # of rank 30
+    Z = np.hstack([Z, np.repeat(Z[:, :1], 40, axis=1), 1e4 * Z[:, :10]])
+    memory = analytic.allocate(200, 4)
+    learn(memory, Z, y, np.ones(len(y)))
+    exact = analytic.merged(memory, analytic.allocate(200, 4))  # factored and solved in 64 bits
+    got, want = say(memory, Z, 4), say(exact, Z, 4)
+    assert (got.argmax(axis=1) == want.argmax(axis=1)).mean() > 0.99
+    np.testing.assert_allclose(got, want, atol=0.1)
+    assert abs(got - want).mean() < 0.005
+
+
 def test_the_order_of_events_does_not_count() -> None:
     Z, y = events(3, 2_000, 12, 4)
     order = np.random.default_rng(0).permutation(len(y))
