@@ -97,9 +97,10 @@ class Concepts:
             found = found or gone
         return found
 
-    def serials(self) -> set[int]:
-        """Label numbers of the events that frozen states hold."""
-        return {s for concept in self.all() for s in concept.state.near.serial.tolist()}
+    def serials(self, present: State) -> list[NDArray[np.int64]]:
+        """Label numbers of the events that the state at work and all others hold."""
+        held = [(present, self.runs), *((concept.state, concept.runs) for concept in self.all())]
+        return [serials for own, runs in held for serials in held_by(own, runs)]
 
     def nbytes(self) -> int:
         """Bytes of all frozen states."""
@@ -182,9 +183,24 @@ def own_number(runs: list[Run], serial: int) -> int:
     return -1
 
 
+def held_by(own: State, runs: list[Run]) -> list[NDArray[np.int64]]:
+    """Label numbers of the events that a state's memories and trees hold."""
+    trees, early_tree = own.forest, own.early
+    numbers = np.arange(max(0, trees.place[0] - len(trees.y)), trees.place[0])
+    numbers = numbers[trees.alive[numbers % len(trees.y)] == 1]
+    first = np.flatnonzero(~np.isnan(early_tree.y[: early_tree.place[0]]))
+    numbers = np.union1d(numbers, first)  # as this state learned them
+    serials = [own.near.serial]  # the memory of context has none of others
+    for begun, ended, had in runs:
+        last = had + ended - begun if ended >= 0 else np.inf
+        serials.append(numbers[(numbers >= had) & (numbers < last)] - had + begun)
+    return serials
+
+
 def lasting_runs(concept: Concept, *, trees: bool) -> list[Run]:
     """The runs of a frozen state of which trees may still hold an event."""
-    gone = int(concept.state.forest.place[1]) if trees else own_labels(concept.runs)
+    held = concept.state.forest
+    gone = int(held.place[0]) - len(held.y) if trees else own_labels(concept.runs)
     return [run for run in concept.runs if run[2] + run[1] - run[0] > gone or run[2] < early.EVENTS]
 
 
@@ -196,7 +212,7 @@ def without(core: Any, held: State, runs: list[Run], serial: int) -> tuple[State
         held = held._replace(**{name: memory})  # type: ignore[arg-type] # a memory's name
         found = found or gone
     number = own_number(runs, serial)
-    if core.options.trees and number >= 0:
+    if core.sizes.forested and number >= 0:
         found = bool(kernels.forget_in_trees(held.forest, number, core.regression)) or found
     if core.options.early and number >= 0:
         found = early.forget(held.early, number) or found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
@@ -16,7 +17,7 @@ from engine.added import Added, usable
 from engine.encoders.categories import row_of
 from engine.encoders.fields import Encoded, Fields
 from engine.forecast import Forecast
-from engine.kernels import ENCODED, FORECAST, LEARN, LIVE, OBSERVE, WARM, Settings
+from engine.kernels import ENCODED, FORECAST, LEARN, LIVE, OBSERVE, WARM, Settings, State
 from engine.layout import MANY, OBSERVED, SENSED, Sizes
 from engine.name_table import NameTable
 from engine.names import from_json, plain, to_json
@@ -50,6 +51,7 @@ class Core:
         self.classes: dict[Hashable, int] = {}
         self.key_rows = NameTable()
         self.experience: dict[int, Kept] = {}
+        self._names_due = 0  # the label number at which it is looked for what is gone
         self.overdue = Overdue(len(options.keys) + 1)
         self.counts = {"infinite_values": 0, "hashed_names": 0, "forgotten": 0}
         self.surprise = Surprise(options.seed) if options.anomaly else None
@@ -411,7 +413,7 @@ class Core:
 
     def _make_room(self, events: int) -> None:
         """The trees have room for so many more events."""
-        if not self.options.trees:
+        if not self.sizes.forested:
             return
         trees = forest.roomier(self.state.forest, events)
         if trees is not self.state.forest:
@@ -420,6 +422,7 @@ class Core:
     def _resize(self, **sizes: int) -> None:
         if sizes.get("features", self.sizes.features) > MANY:
             sizes["many"] = True
+        sizes["pictured"] = self.fields.pictured()
         new = replace(self.sizes, **sizes)  # type: ignore[arg-type] # sizes that grow are integers
         if new == self.sizes:
             return
@@ -436,56 +439,37 @@ class Core:
     # -- experience -----------------------------------------------------------------------------------------
 
     def keep(self, events: Sequence[Kept]) -> None:
-        """Id, time and keys of events about to be learned, in order; those they take the place of go."""
+        """Id, time and keys of events about to be learned, in order."""
         if not self.experience and all(event == NOTHING for event in events):
             return
-        near = self.state.near  # holds all that the context memory holds, and more
-        first, slots = int(self.state.tally[1]), near.serial.shape[0]
-        if self._stays_longer():  # what is gone is looked for now and then
-            longer = len(self.state.lasting.episodic.serial) + len(self.wide.early)
-            longer += slots * len(self.concepts.stored)
-            if len(self.experience) > 2 * (slots + longer):
-                self._named()
-            for serial, kept in enumerate(events, first):
-                if kept != NOTHING:
-                    self.experience[serial] = kept
-            return
-        if self.experience:
-            at, n = int(near.place[0]), min(len(events), slots)
-            for serial in (
-                *near.serial[at : at + n].tolist(),
-                *near.serial[: max(at + n - slots, 0)].tolist(),
-            ):
-                self.experience.pop(serial, None)
-        for serial, kept in enumerate(events[-slots:], first + max(len(events) - slots, 0)):
+        first = int(self.state.tally[1])
+        if first >= self._names_due:  # what is gone is looked for now and then
+            self._named()
+            self._names_due = first + max(len(self.state.near.serial), state.TREE_EVENTS)
+        for serial, kept in enumerate(events, first):
             if kept != NOTHING:
                 self.experience[serial] = kept
 
-    def stored(self) -> set[int]:
-        """Label numbers of the events in the neighbour memories, among kept examples, or that wait for a map."""
-        kept = self.state.lasting.episodic
-        held = {s for of in (self.state.near.serial, kept.serial) for s in of.tolist()}
-        return (held | {event.serial for event in self.wide.early} | self.concepts.serials()) - {-1}
-
-    def _stays_longer(self) -> bool:
-        """Whether an event may be stored that is in the memory of features no longer."""
-        return bool(self.sizes.lasting or self.wide.early or self.options.concepts)
+    def stored(self) -> I64:
+        """Label numbers of events in memories and trees, among kept examples, or waiting for a map, sorted."""
+        waiting = np.array([event.serial for event in self.wide.early], np.int64)
+        held = [*self.concepts.serials(self.state), self.state.lasting.episodic.serial, waiting]
+        found = np.unique(np.concatenate(held))
+        return found[found >= 0]
 
     def experiences(self) -> int:
-        """How many there are of `stored`; all stand in the memory of features where none is kept longer."""
-        if self.sizes.lasting or self.wide.early or self.concepts.stored:
-            return len(self.stored())
-        return int(self.state.near.place[1])
+        """How many there are of `stored`."""
+        return len(self.stored())
 
     def _named(self) -> None:
         """Let go of the names of events that are stored no longer."""
-        held = self.stored()
-        self.experience = {s: event for s, event in self.experience.items() if s in held}
+        if not self.experience:
+            return
+        held = np.isin(np.fromiter(self.experience, np.int64, len(self.experience)), self.stored())
+        self.experience = dict(itertools.compress(self.experience.items(), held.tolist()))
 
     def forget(self, id: Hashable) -> int:
         """Remove stored events with this id from every memory; how many there were."""
-        if self._stays_longer():
-            self._named()
         serials = [s for s, (known, _, _) in self.experience.items() if known is not None and known == id]
         waiting = {event.serial for event in self.wide.early if event.id == id}
         removed = 0
@@ -497,8 +481,8 @@ class Core:
             del self.experience[serial]
         seen = 0 if self.surprise is None else self.surprise.forget(id)
         self.wide.forget(id)
-        if serials or seen:
-            removed = max(removed, seen)
+        removed = max(removed, seen)
+        if removed:
             self.state.tally[4:] += 1
             self.counts["forgotten"] += removed
         return removed
@@ -510,7 +494,7 @@ class Core:
             return sum(part.nbytes for part in group)
 
         held = {"neighbours": of(self.state.near) + of(self.state.context)}
-        if self.options.trees:
+        if self.sizes.forested:
             held["trees"] = of(self.state.forest)
         if self.options.early:
             held["early tree"] = of(self.state.early)
@@ -529,8 +513,7 @@ class Core:
         Without `added` the caller's own experts are left out.
         """
         fields, fields_meta = self.fields.state()
-        if self._stays_longer():
-            self._named()
+        self._named()
         has = self.options
         parts = {"forest": has.trees, "early": has.early, "rival": has.sleep, "sleep": has.sleep}
         parts["watch"] = has.concepts
@@ -578,7 +561,7 @@ class Core:
         core.classes = {from_json(label): i for i, label in enumerate(meta["classes"])}
         core.key_rows = NameTable.restored(arrays["key_rows"])
         core.wide.restore(under(arrays, "wide."))
-        core.sizes = replace(core.sizes, **meta["sizes"])
+        core.sizes = replace(core.sizes, **meta["sizes"], pictured=core.fields.pictured())
         serials, events = arrays["experience.serial"].tolist(), unpack(arrays["experience.events"])
         core.experience = dict(zip(serials, events, strict=True))
         core.overdue.restore(under(arrays, "overdue."))
@@ -588,8 +571,17 @@ class Core:
         core.state = state.unflatten(arrays)
         core.concepts.restore(under(arrays, "concepts."), core.state)
         core._prepare()
+        if not core.sizes.forested:  # in a release before, they were grown over images alone, too
+            core.state = without_trees(core.state)
+            for concept in core.concepts.all():
+                concept.state = without_trees(concept.state)
         core._resize()  # in a release before, many features were read as few are
         return core
+
+
+def without_trees(held: State) -> State:
+    """A state whose trees are gone, but not how many events they have seen."""
+    return held._replace(forest=state.no_trees(int(held.forest.place[0])))
 
 
 def _missing(value: Hashable) -> bool:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from engine import experience, mixing, sleep, watch
 from engine.borrowed import borrow
 from engine.compiled import entry_point
-from engine.layout import CENTRE, MOVES, OBSERVED, SENSED, SPREAD, STAMP, TIME, VALUE
+from engine.layout import CENTRE, GROWN, MOVES, OBSERVED, SENSED, SPREAD, STAMP, TIME, VALUE
 from engine.steps import (
     arrive,
     ask_early,
@@ -35,10 +35,12 @@ from engine.steps import (
     newton_say,
     observe,
     outcome_columns,
+    pass_by,
     prior_of,
     remember,
     remind,
     say,
+    say_nothing,
     simple_experts,
     sweep,
     teach,
@@ -289,8 +291,11 @@ def events(
             for said, values in enumerate((scratch.soft, scratch.rank)):
                 say(logp, regression, 3 + said, values)
                 remind(dim, 2 + said, values, record)
-            if dim.trees == 1:
-                ask_trees(state.forest, scratch.tree_x, dim, record, scratch.soft, scratch.rank)
+            if dim.trees > 0:
+                if dim.trees == GROWN:
+                    ask_trees(state.forest, scratch.tree_x, dim, record, scratch.soft, scratch.rank)
+                else:
+                    say_nothing(dim, scratch.soft, scratch.rank)
                 for said, values in enumerate((scratch.soft, scratch.rank)):
                     say(logp, regression, linear_at + 5 + said, values)
                     remind(dim, 4 + said, values, record)
@@ -394,8 +399,10 @@ def events(
                 )
             newton_learn(state.plain, state.random, dim, voiced, scratch.wide, scratch.newton_p, inner, weight,
                          scratch.u)  # fmt: skip
-            if dim.trees == 1:
+            if dim.trees == GROWN:
                 teach_trees(state.forest, scratch.forest, scratch.tree_x, dim, record, target)
+            elif dim.trees > 0:
+                pass_by(state.forest)
             if dim.early == 1:
                 teach_early(state.early, scratch.early, scratch.tree_x, dim, record, target)
             d = near_query(state.brief, dim, encoded, query)

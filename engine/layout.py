@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 NEIGHBOUR_EXPERTS, TREE_EXPERTS = 4, 2
 TREES = 6
+GROWN = 1  # of Dim.trees: experts that are trees; 0: no such experts, 2: none grown, they say nothing
 ALL_MIXERS = 8
 HEADER = 8
 COUNTS = 3
@@ -74,7 +75,8 @@ class Sizes:
     """The sizes of a learner at one moment.
 
     features, outputs (classes, or 1), keys (key fields) and categories (categorical fields) grow; the rest is
-    set by its options. added: names of the caller's own experts. many: whether there are more than MANY features;
+    set by its options. added: names of the caller's own experts. pictured: features that are cells of images'
+    thumbnails. many: whether there are more than MANY features;
     wide: numbers of the wide vector (engine.wide), of which layers read the first wide_inputs; source: numbers
     that a kept example consists of: these grow, too. kept: bytes for examples.
     """
@@ -99,6 +101,7 @@ class Sizes:
     key_horizons: int
     category_horizons: int
     added: tuple[str, ...] = ()
+    pictured: int = 0
     many: bool = False
     wide: int = 0
     wide_inputs: int = 0
@@ -178,6 +181,11 @@ class Sizes:
         return NEIGHBOUR_EXPERTS + (TREE_EXPERTS if self.trees else 0)
 
     @cached_property
+    def forested(self) -> bool:
+        """Whether trees are grown: not where images' thumbnails are all there is (decision 0009)."""
+        return self.trees and (not self.pictured or self.pictured < self.features or self.rates > 0)
+
+    @cached_property
     def mixers(self) -> int:
         """How many mixers weigh the experts; Bayes' rule is among them where there are trees."""
         return ALL_MIXERS if self.trees else ALL_MIXERS - 1
@@ -255,7 +263,7 @@ class Sizes:
             recall=self.recall_inputs, history=self.history_inputs, inputs=self.inputs,
             neighbours=self.neighbours, experts=self.experts, depth=self.depth, width=self.width,
             activation=self.activation, regression=int(self.regression), metric=int(self.metric),
-            trees=int(self.trees), early=int(self.early), added=len(self.added),
+            trees=GROWN + (not self.forested) if self.trees else 0, early=int(self.early), added=len(self.added),
             keys=self.key_cells, categories=self.categories,
             plain=self.plain, plain_rates=self.plain_rates, plain_stride=self.plain_stride,
             random=self.plain + RANDOM_UNITS,

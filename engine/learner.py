@@ -367,7 +367,8 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
     context: layers also read each feature against its averages over 2 and 24 events.
     recall: layers also read what memories and trees say.  recall_heads: so do their heads, which add it to what
     they say themselves.  metric: the memories' distances are learned.
-    trees: sliding-window trees are among the experts.  early: one greedy tree on the first 200 events is.
+    trees: sliding-window trees are among the experts (over images alone they say nothing).  early: one greedy
+    tree on the first 200 events is.
     sleep: experts that earn nothing on a stream fall asleep there and cost no time; they are tried again later.
     concepts: what was learned of earlier concepts is stored, recognised when one comes back, and taken up again
     (not where images or many features are read; `counters()` tells how many are stored and how many came back).

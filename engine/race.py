@@ -190,7 +190,7 @@ def _frozen(concepts: Concepts, core: Any, own: State, labels: int) -> Concept:
     if concepts.well is not None:
         own = own._replace(**{name: getattr(concepts.well, name) for name in SWIFT})
         concepts.well, core.state.watch.place[watch.DUE] = None, 0
-    if core.options.trees:
+    if core.sizes.forested:
         for serial in range(concepts.onset, labels):
             kernels.forget_in_trees(own.forest, own_number(runs, serial), core.regression)
     first, _, had = runs[-1]
@@ -205,7 +205,7 @@ def _take_over(concepts: Concepts, core: Any, concept: Concept, labels: int) -> 
     concepts.returns += concept is not concepts.earlier
     concepts.earlier, concepts.spare, concepts.well = concept, None, None
     concepts.runs = [
-        *lasting_runs(concept, trees=core.options.trees),
+        *lasting_runs(concept, trees=core.sizes.forested),
         (labels, -1, own_labels(concept.runs)),
     ]
     core.state = joined(core.state, state.duplicate(concept.state, OWN))

@@ -17,6 +17,7 @@ from memory.rates import COUNTS
 
 Arrays = dict[str, NDArray[Any]]
 NEAR_EVENTS, CONTEXT_EVENTS, TREE_EVENTS = 8_192, 4_096, 10_000
+MANY_TREES = 8_000_000  # bytes of trees over many features
 ALIGNED = 64  # bytes
 GROUPS: dict[str, type[Any]] = {
     "encoder": Encoder,
@@ -73,9 +74,14 @@ def tree_bytes(sizes: Sizes) -> int:
 
 def trees(state: State, old: Sizes, new: Sizes, budget: int, seed: int) -> forest.Forest:
     """The same trees for other sizes; where the window shrinks they are grown anew from the newest events."""
-    if not new.trees:
-        return state.forest  # type: ignore[no-any-return]
+    learned = int(state.forest.place[0])
+    if not new.forested:
+        return no_trees(learned) if old.forested else state.forest
     window, source, d = tree_window(new, budget), new.tree_source(old), new.features + new.rates
+    if not old.forested:
+        fresh = forest.allocate(TREES, d, new.outputs, window, seed)
+        fresh.place[:2] = learned
+        return fresh
     if window >= state.forest.place[2]:
         same = d == old.features + old.rates and new.outputs == old.outputs
         return state.forest if same else forest.widened(state.forest, d, new.outputs, source)
@@ -88,9 +94,11 @@ def trees(state: State, old: Sizes, new: Sizes, budget: int, seed: int) -> fores
     return fresh
 
 
-def no_trees() -> forest.Forest:
-    """What stands in the place of trees where there are none."""
-    return forest.allocate(1, 1, 1, forest.FIRST, 0)
+def no_trees(learned: int = 0) -> forest.Forest:
+    """What stands in the place of trees where there are none; learned: events so far, which it counts on."""
+    none = forest.allocate(1, 1, 1, forest.FIRST, 0)
+    none.place[:2] = learned
+    return none
 
 
 def no_early() -> early.Early:
@@ -99,10 +107,11 @@ def no_early() -> early.Early:
 
 
 def tree_window(sizes: Sizes, budget: int) -> int:
-    """Events that the trees hold: half of the budget is theirs."""
-    if not sizes.trees:
+    """Events that the trees hold: half of the budget is theirs, and `MANY_TREES` at most over many features."""
+    if not sizes.forested:
         return 0
-    return max(forest.FIRST, min(TREE_EVENTS, budget // 2 // tree_bytes(sizes)))
+    most = min(budget // 2, MANY_TREES) if sizes.many else budget // 2
+    return max(forest.FIRST, min(TREE_EVENTS, most // tree_bytes(sizes)))
 
 
 def windows(sizes: Sizes, budget: int) -> tuple[int, int]:
@@ -146,7 +155,7 @@ def make(
         random_offset=newton.random_features(RANDOM_UNITS, sizes.random_inputs, seed)[1],
         brief=brief.projection(sizes, seed),
         forest=no_trees()
-        if not sizes.trees
+        if not sizes.forested
         else forest.allocate(TREES, sizes.features + sizes.rates, c, tree_window(sizes, budget), seed),
         early=early.allocate(sizes.features + sizes.rates, c) if sizes.early else no_early(),
         lasting=experience.made(sizes, seed),
@@ -523,5 +532,7 @@ def unflatten(arrays: Mapping[str, NDArray[Any]]) -> State:
             else kind(**{field: owned(f"lasting.{part}.{field}") for field in kind._fields})
             for part, kind in LASTING.items()
         }
+        held: Any = parts["analytic"]
+        parts["analytic"] = held._replace(factor=held.factor.astype(np.float32, copy=False))  # was float64
         lasting = experience.Experience(**parts)
     return State(**groups, lasting=lasting, **{name: owned(name) for name in PLAIN})

@@ -238,6 +238,20 @@ def ask_trees(trees: Any, x: F32, dim: Any, record: F64, node: F64, leaf: F64) -
 
 
 @part
+def say_nothing(dim: Any, node: F64, leaf: F64) -> None:
+    """What trees say that have seen nothing: classes alike, or the mean target."""
+    for c in range(dim.outputs):
+        node[c] = leaf[c] = 0.0 if dim.regression == 1 else 1.0 / dim.outputs
+
+
+@part
+def pass_by(trees: Any) -> None:
+    """An event of which trees that are not grown learn nothing but that there was one."""
+    trees.place[0] += 1
+    trees.place[1] += 1
+
+
+@part
 def teach_trees(trees: Any, space: Any, x: F32, dim: Any, record: F64, target: float) -> None:
     """The event with its label comes into the trees' window."""
     d = tree_query(dim, record, x)

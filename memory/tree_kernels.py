@@ -474,11 +474,13 @@ def refill(fresh: Any, space: Any, old: Any, source: I64, regression: bool) -> N
     x = np.empty(d, np.float32)
     for serial in range(first, old.place[0]):
         slot = serial % slots
+        if old.alive[slot] == 0:
+            fresh.alive[fresh.place[0] % fresh.y.shape[0]] = 0
+            fresh.place[0] += 1
+            continue
         for j in range(d):
             x[j] = old.x[slot, source[j]] if source[j] >= 0 else np.float32(np.nan)
         learn(fresh, space, x, d, old.y[slot], regression)
-        if old.alive[slot] == 0:
-            forget(fresh, serial, regression)
 
 
 @part
@@ -510,13 +512,19 @@ def say(forest: Any, x: F32, outputs: int, regression: bool, node: F64, leaf: F6
 
 @part
 def forget(forest: Any, serial: int, regression: bool) -> bool:
-    """Remove the event that was stored with this number; whether it was there."""
+    """Remove the event that was stored with this number, and erase it; whether it was there.
+
+    What has left the window lies in its slot until another event takes that, and is erased as well.
+    """
     place, build, slots = forest.place, forest.build, forest.y.shape[0]
-    if serial < place[1] or serial >= place[0] or forest.alive[serial % slots] == 0:
+    if serial < 0 or serial < place[0] - slots or serial >= place[0] or forest.alive[serial % slots] == 0:
         return False
     slot = serial % slots
-    for k in range(forest.tree.shape[0] - 1):
+    for k in range(forest.tree.shape[0] - 1 if serial >= place[1] else 0):
         remove(forest, forest.tree[k], slot, regression)
     build[0] = IDLE  # the tree that is built may hold it
     forest.alive[slot] = 0
+    for j in range(forest.x.shape[1]):
+        forest.x[slot, j] = np.nan
+    forest.y[slot] = 0.0
     return True

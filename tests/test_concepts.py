@@ -267,6 +267,14 @@ def test_what_is_forgotten_is_in_no_concept() -> None:
     assert core.concepts.stored
     assert len(core.concepts.runs) > 1
     for number in (50, 350, 500, 820, 1_100):
+        for state, runs in [
+            (core.state, core.concepts.runs),
+            *((concept.state, concept.runs) for concept in core.concepts.all()),
+        ]:
+            own = own_number(runs, number)
+            if max(0, state.forest.place[1]) <= own < state.forest.place[0]:
+                values = X[number].astype(np.float32)
+                assert (state.forest.x[own % len(state.forest.y)] == values).all()  # it is this event
         states = [(core.state, core.concepts.runs)]
         states += [(concept.state, concept.runs) for concept in core.concepts.all()]
         assert model.forget(f"e{number}") == 1
@@ -277,8 +285,7 @@ def test_what_is_forgotten_is_in_no_concept() -> None:
             own = own_number(runs, number)
             if 0 <= own < state.forest.place[0]:
                 assert not state.forest.alive[own % len(state.forest.y)]
-                values = X[number].astype(np.float32)
-                assert (state.forest.x[own % len(state.forest.y)] == values).all()  # it was this event
+                assert np.isnan(state.forest.x[own % len(state.forest.y)]).all()
     model.test_then_train(*stagger("BA", block=400, seed=5))
 
 

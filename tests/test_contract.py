@@ -217,7 +217,7 @@ def test_arrays_keep_id_time_and_keys_of_every_stored_event_as_single_events_do(
                 for model in (a, b):
                     model.learn_one({f"n{k}": 1.0 for k in range(1_400)}, 0, id="wide")
         assert described(a) == described(b)
-        stored = a._core.stored()
+        stored = set(a._core.stored().tolist())
         found = set(a.state()[0]["experience.serial"].tolist())
         assert found <= stored
         if keys:
@@ -226,6 +226,30 @@ def test_arrays_keep_id_time_and_keys_of_every_stored_event_as_single_events_do(
             before = a.counters()["experiences"]
             assert before == sum(a.forget(j) for j in [*range(61), "wide"]) + a.counters()["experiences"]
             assert all(e["id"] is None for e in a.explain_one({0: 1.0, 1: 1.0})["recalled"])
+
+
+@pytest.mark.parametrize("concepts", [True, False])
+def test_an_event_that_trees_alone_still_hold_is_forgotten(concepts: bool) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state, "NEAR_EVENTS", 256)
+        patch.setattr(state, "CONTEXT_EVENTS", 128)
+        patch.setattr(state, "TREE_EVENTS", 600)
+        model = classifier(concepts=concepts)
+        X = np.random.default_rng(0).normal(size=(1_000, 2))
+        model.test_then_train(X, X[:, 0] > 0, ids=[f"e{i}" for i in range(1_000)])
+        core = model._core
+        assert core.state.near.serial.min() > 500  # neighbours hold the last 256, trees the last 600,
+        assert core.stored().tolist() == [*range(200), *range(400, 1_000)]  # the early tree the first 200
+        assert model.counters()["experiences"] == 800
+        for number, times in ((150, 1), (300, 0), (500, 1), (900, 1)):
+            assert model.forget(f"e{number}") == times
+            assert model.forget(f"e{number}") == 0
+            assert number not in core.stored()
+        values = X[[500, 900]].astype(np.float32)
+        held = model.state()[0]
+        for name in ("forest.x", "early.x", "near.buffer"):
+            assert not any((held[name] == value).any() for value in values.ravel()), name
+        assert model.counters()["experiences"] == 797
 
 
 def test_events_learned_from_arrays_are_explained_and_forgotten_by_id() -> None:

@@ -225,7 +225,9 @@ class LearnerSection(Section):
         default=True, description="in classification, the heads of the layers add it to what they say"
     )
     metric: bool = Field(default=True, description="the memories' distances are learned")
-    trees: bool = Field(default=True, description="sliding-window trees are among the experts")
+    trees: bool = Field(
+        default=True, description="sliding-window trees are among the experts; not over images alone"
+    )
     early: bool = Field(
         default=True, description="one greedy tree on the first 200 events is among the experts"
     )

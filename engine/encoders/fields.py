@@ -173,6 +173,10 @@ class Fields:
                 "a boolean, a string, a datetime, None or an array of numbers; convert or leave out the field"
             )
 
+    def pictured(self) -> int:
+        """How many slots hold cells of images' thumbnails."""
+        return sum(name in self.images for name, _ in self.slots) if self.images else 0
+
     def is_image(self, name: Hashable, shape: tuple[int, ...]) -> bool:
         """Whether a field's array is an image: one of that shape, unless the field held other numbers before.
 
