@@ -238,18 +238,21 @@ def test_an_event_that_trees_alone_still_hold_is_forgotten(concepts: bool) -> No
         X = np.random.default_rng(0).normal(size=(1_000, 2))
         model.test_then_train(X, X[:, 0] > 0, ids=[f"e{i}" for i in range(1_000)])
         core = model._core
-        assert core.state.near.serial.min() > 500  # neighbours hold the last 256, trees the last 600,
-        assert core.stored().tolist() == [*range(200), *range(400, 1_000)]  # the early tree the first 200
-        assert model.counters()["experiences"] == 800
-        for number, times in ((150, 1), (300, 0), (500, 1), (900, 1)):
+        assert (
+            core.state.near.serial.min() > 500
+        )  # neighbours hold the last 256, the early tree the first 200,
+        assert core.state.forest.place[1] == 400  # trees the last 600, and what is not overwritten yet
+        assert core.stored().tolist() == [*range(200), *range(250, 1_000)]
+        assert model.counters()["experiences"] == 950
+        for number, times in ((150, 1), (220, 0), (300, 1), (500, 1), (900, 1)):
             assert model.forget(f"e{number}") == times
             assert model.forget(f"e{number}") == 0
             assert number not in core.stored()
-        values = X[[500, 900]].astype(np.float32)
+        values = X[[150, 300, 500, 900]].astype(np.float32)
         held = model.state()[0]
-        for name in ("forest.x", "early.x", "near.buffer"):
+        for name in ("forest.x", "early.x"):
             assert not any((held[name] == value).any() for value in values.ravel()), name
-        assert model.counters()["experiences"] == 797
+        assert model.counters()["experiences"] == 946
 
 
 def test_events_learned_from_arrays_are_explained_and_forgotten_by_id() -> None:
