@@ -15,7 +15,7 @@ import torch
 from benchmarks.continual import chosen, fill, records, standings, summary
 from benchmarks.continual.buffers import Greedy, Reservoir
 from benchmarks.continual.features import FILTERS, PATCH, Patches, Pixels, RandomUnits, spherical_means
-from benchmarks.continual.job import JOINT, MIXED, Job, scenario_of, versions
+from benchmarks.continual.job import JOINT, MIXED, STATISTICS, Job, scenario_of, versions
 from benchmarks.continual.losses import der, er_ace, ewc_pull, project
 from benchmarks.continual.methods import METHODS, Baseline, Dumb, OnlineEwc, Setting, StreamingLda
 from benchmarks.continual.plan import SETS, candidates, full, methods_of
@@ -270,7 +270,15 @@ def test_ten_events_are_forecast_and_then_learned_and_a_map_waits_for_its_first_
 
 def record(job: Job, accuracy: float, **more: Any) -> dict[str, Any]:
     figures = {"final_accuracy": accuracy, "live_accuracy": 0.5, "us_per_event": 9.0, "memory_bytes": 10**6}
-    return {**job.__dict__, **figures, "cpu_seconds": 1.0, "versions": versions(job.own), **more}
+    return {**job.__dict__, **figures, "cpu_seconds": 1.0, "versions": versions(job.own, job.set), **more}
+
+
+def test_a_record_depends_on_the_bytes_of_its_own_set_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {name: versions(False, name) for name in STATISTICS}
+    versions.cache_clear()
+    monkeypatch.setitem(STATISTICS, "flat", STATISTICS["flat"] + 1)
+    assert {name for name in STATISTICS if versions(False, name) != before[name]} == {"flat"}
+    versions.cache_clear()
 
 
 def test_the_better_setting_and_the_better_input_count(tmp_path: Path) -> None:

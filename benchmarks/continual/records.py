@@ -39,7 +39,7 @@ class Records:
     def current(self, job: Job) -> bool:
         """Whether the job was measured by the code that is here."""
         record = self._found.get(job)
-        return record is not None and record["versions"] == versions(job.own)
+        return record is not None and record["versions"] == versions(job.own, job.set)
 
     def add(self, record: dict[str, Any]) -> None:
         """Keep a record in the place of an older one."""
