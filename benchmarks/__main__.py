@@ -36,6 +36,7 @@ TABLES = (  # many learners on many streams: by name alone
     "history",
     "backprop",
     "full",
+    "flights_year",
     "continual",
 )
 

@@ -96,7 +96,7 @@ def run() -> Findings:
     y = np.array(table.labels(), dtype=np.int64)
     time, label_time = np.array(table.times()), np.array(table.label_times())
     rates, names = outcome_rates(columns, KEYS, y, time, label_time)
-    with_rates = _joined(table, columns, rates, names)
+    with_rates = joined(table, columns, rates, names)
     warmup()
 
     said: dict[str, NDArray[np.float64]] = {}
@@ -106,12 +106,12 @@ def run() -> Findings:
         ("everlearn without keys", (), with_rates, "as features"),
     ):
         model = Kept(OnlineClassifier(seed=0, keys=keys))
-        _add(found, title, has, evaluate(model, rows))
+        add(found, title, has, evaluate(model, rows))
         said[f"{title}, {has}"] = np.array(model.said)
     for name in RIVER:
         for rows, has in ((table, "no"), (with_rates, "as features")):
             peer = Recorded(make_peer(name))
-            _add(found, peer.model.title, has, evaluate(peer, rows))
+            add(found, peer.model.title, has, evaluate(peer, rows))
             said[f"{peer.model.title}, {has}"] = np.array(peer.said)
     X, categories, _ = matrix(columns)
     for extra, has in ((None, "no"), (rates, "as features")):
@@ -129,7 +129,7 @@ def run() -> Findings:
     return found
 
 
-def _joined(
+def joined(
     table: Table, columns: dict[str, list[Any]], rates: NDArray[np.float64], names: Sequence[str]
 ) -> Table:
     import pyarrow as pa
@@ -145,7 +145,7 @@ def _joined(
     )
 
 
-def _add(found: Findings, learner: str, has: str, run: Evaluation) -> None:
+def add(found: Findings, learner: str, has: str, run: Evaluation) -> None:
     figures, latency = run.metrics.result(), run.latency.result()
     found.add(
         **{
