@@ -132,6 +132,7 @@ def run() -> Findings:
 def joined(
     table: Table, columns: dict[str, list[Any]], rates: NDArray[np.float64], names: Sequence[str]
 ) -> Table:
+    """The table with its rows' outcome rates (n, names) as further features."""
     import pyarrow as pa
 
     features = {**columns, **{name: rates[:, j] for j, name in enumerate(names)}}
@@ -146,6 +147,7 @@ def joined(
 
 
 def add(found: Findings, learner: str, has: str, run: Evaluation) -> None:
+    """A learner's row; has: how it gets the outcome rates."""
     figures, latency = run.metrics.result(), run.latency.result()
     found.add(
         **{

@@ -144,6 +144,14 @@ def test_links_and_files_that_a_page_names_exist(page: Path) -> None:
         assert (ROOT / name).exists(), name
 
 
+def test_no_page_holds_the_marks_of_a_merge() -> None:
+    marks = ("<" * 7 + " ", ">" * 7 + " ")
+    found = [
+        page.name for page in PAGES for line in page.read_text("utf-8").splitlines() if line.startswith(marks)
+    ]
+    assert not found
+
+
 def test_every_page_stands_in_the_index() -> None:
     text = (ROOT / "docs/README.md").read_text(encoding="utf-8")
     for page in (ROOT / "docs").rglob("*.md"):
