@@ -26,6 +26,7 @@ NAMES = (
     "latency",
     "growth",
     "recurring",
+    "lookback",
 )
 TABLES = (  # many learners on many streams: by name alone
     "first",

@@ -44,6 +44,7 @@ SOURCES = (
     "memory/episodic.py",
     "memory/episodic_kernels.py",
     "memory/tree_kernels.py",
+    "memory/lookback.py",
     "memory/metric.py",
     "memory/neighbours.py",
     "memory/rates.py",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from engine import packed
 from engine.encoders.fields import Slot
 from engine.layout import OBSERVED, TIME, VALUE, Sizes
+from memory.lookback import TRIED
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -148,7 +149,13 @@ def relay(forecast: Forecast, new: Sizes) -> None:
     if b.experts > a.experts:  # experts that were not there then said nothing
         more = b.at_logp + a.experts * b.outputs
         record[more : b.at_each] = 0.0 if new.regression else -math.log(b.outputs)
-    record[b.at_wide : b.at_wide + a.record - a.at_wide] = source[a.at_wide :]
+    record[b.at_wide : b.at_wide + a.at_tried - a.at_wide] = source[a.at_wide : a.at_tried]
+    tried = record[b.at_tried :].view(np.float32)[: TRIED * b.compared].reshape(TRIED, b.compared)
+    tried[...] = np.nan
+    if a.compared and b.compared:
+        tried[:, : a.compared] = (
+            source[a.at_tried :].view(np.float32)[: TRIED * a.compared].reshape(TRIED, -1)
+        )
     forecast.record, forecast.sizes = record, new
 
 
@@ -210,12 +217,18 @@ def unpack(arrays: Mapping[str, NDArray[Any]], base: Sizes, labels: Sequence[Has
     columns = [arrays[name].tolist() for name in ("times", "versions", "infinite", "labels", "sizes_row")]
     columns += arrays["anomalies"].T.tolist() if "anomalies" in arrays else [[None] * len(columns[0])] * 2
     columns.append(packed.unpack(arrays["events"]) if "events" in arrays else [None] * len(columns[0]))
+    parted = np.cumsum([sizes[row].dim.record for row in columns[4]])
+    before = len(parted) > 0 and parted[-1] > len(arrays["records"])  # of before horizons were tried
     at, out = 0, []
     for names, time, version, infinite, count, row, surprise, unlike, event in zip(
         packed.unpack(arrays["names"]), *columns, strict=True
     ):
         name, keys, categories, unknown = names
-        end = at + sizes[row].dim.record
+        dim = sizes[row].dim
+        end = at + (dim.at_tried if before else dim.record)
+        record = np.zeros(dim.record)
+        record[dim.at_tried :].view(np.float32)[:] = np.nan
+        record[: end - at] = arrays["records"][at:end]
         out.append(
             Forecast(
                 id=name,
@@ -223,7 +236,7 @@ def unpack(arrays: Mapping[str, NDArray[Any]], base: Sizes, labels: Sequence[Has
                 version=version,
                 infinite=infinite,
                 labels=known[count],
-                record=arrays["records"][at:end].copy(),
+                record=record,
                 sizes=sizes[row],
                 keys=keys,
                 categories=categories,

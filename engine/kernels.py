@@ -22,6 +22,7 @@ from engine.steps import (
     arrive,
     ask_early,
     ask_trees,
+    bucket_of,
     centre_and_spread,
     consult,
     context_query,
@@ -47,7 +48,7 @@ from engine.steps import (
     teach_early,
     teach_trees,
 )
-from memory import episodic_kernels, rates, tree_kernels
+from memory import episodic_kernels, lookback, rates, tree_kernels
 
 FORECAST, OBSERVE, LEARN, WARM, LIVE, ENCODED = 1, 2, 4, 8, 16, 32
 FAST = {"reassoc", "contract", "nsz"}
@@ -68,15 +69,13 @@ class Encoder(NamedTuple):
     """Running statistics of F features and R outcome columns (float64, with room to grow).
 
     mean, square, seen: Welford's mean, sum of squared deviations and count per feature.
-    short, long: (F,) moving averages of the standardised feature over 2 and 24 events; step: (F,) count.
+    step: (F,) count of values.
     rate_mean, rate_square, rate_seen: (R,) likewise for outcome columns.
     """
 
     mean: F64
     square: F64
     seen: F64
-    short: F64
-    long: F64
     step: F64
     rate_mean: F64
     rate_square: F64
@@ -102,6 +101,7 @@ class State(NamedTuple):
         features of the latter.  mixer, rival: the mixture, and one that hears other experts (`engine.sleep`).
         brief: (BRIEF, F) float32, the projection of many features; (1, 1) if they are few.
         watch: whether losses are what they were, and the last events (`engine.watch`).
+    lookback: over how many events each feature's context looks back (`memory.lookback`).
     prior: (2, C) float64 class counts decayed over 500 and 5,000 labels; regression: (1, 3)
         count, mean and squared deviations of the target.
     transition: (C, C) float64 decayed counts of label after label (1 × 1 without label history).
@@ -131,6 +131,7 @@ class State(NamedTuple):
     tally: I64
     now: F64
     watch: Any
+    lookback: Any
 
 
 class Scratch(NamedTuple):
@@ -246,6 +247,7 @@ def events(
     rate = record[dim.at_rate : dim.at_rate + dim.rates]
     encoded = record[dim.at_input + dim.recall + dim.history : dim.at_input + dim.inputs]
     wide = record[dim.at_wide :].view(np.float32)[: dim.wide]
+    tried = record[dim.at_tried :].view(np.float32)[: lookback.TRIED * dim.compared]
     at_context = dim.at_slot + 1 + 2 * dim.neighbours
     linear_at = 7
     added_at = dim.experts - dim.lasting - dim.added - (2 if dim.history > 0 else 0)
@@ -271,7 +273,7 @@ def events(
                     state.key_rates, state.category_rates, scratch.prior, dim, record[TIME], float(tally[0]),
                     keys[row], categories[row], rate,
                 )  # fmt: skip
-            encode(state.encoder, dim, raw, rate, encoded)
+            encode(state.encoder, state.lookback, dim, raw, rate, encoded, tried)
             for c in range(dim.history):
                 record[dim.at_input + dim.recall + c] = 1.0 if tally[2] == c else 0.0
             if regression and dim.history > 0:
@@ -351,7 +353,7 @@ def events(
         if operations & OBSERVE != 0:
             arrive(state.key_rates, keys[row], record[TIME], dim.outputs)
             arrive(state.category_rates, categories[row], float(tally[0]), dim.outputs)
-            observe(state.encoder, dim, raw, rate, encoded)
+            observe(state.encoder, state.lookback, dim, raw, rate, encoded)
             tally[0] += 1
             state.now[0] = max(state.now[0], record[TIME])
             record[OBSERVED] = float(tally[0])
@@ -422,6 +424,10 @@ def events(
                         state.category_rates, categories[row, k], record[OBSERVED] - 1.0, target, weight,
                         dim.outputs, regression,
                     )  # fmt: skip
+            if dim.compared > 0:
+                lookback.learn(
+                    state.lookback, encoded[dim.rates :], dim.contexts, tried, bucket_of(dim, record, target)
+                )
             follow(state.prior, state.transition, tally, dim, target, weight)
             tally[1] += 1
             tally[4] += 1

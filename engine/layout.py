@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from memory.lookback import TRIED
+
 NEIGHBOUR_EXPERTS, TREE_EXPERTS = 4, 2
 TREES = 6
 GROWN = 1  # of Dim.trees: experts that are trees; 0: no such experts, 2: none grown, they say nothing
@@ -59,6 +61,7 @@ class Dim(NamedTuple):
     wide_inputs: int
     reads: int
     lasting: int
+    compared: int
     at_raw: int
     at_rate: int
     at_input: int
@@ -67,6 +70,7 @@ class Dim(NamedTuple):
     at_each: int
     at_p: int
     at_wide: int
+    at_tried: int
     record: int
 
 
@@ -117,6 +121,11 @@ class Sizes:
     def concepts(self) -> bool:
         """Whether concepts may be stored: experience over wide inputs keeps what was learned in another way."""
         return not self.many and not self.wide
+
+    @cached_property
+    def compared(self) -> int:
+        """Features whose context over several horizons is tried: those that have context."""
+        return self.features if self.parts > 1 else 0
 
     @cached_property
     def near_numbers(self) -> int:
@@ -255,6 +264,7 @@ class Sizes:
             self.mixers * self.outputs,
             self.outputs,
             (self.wide + 1) // 2,  # float32, two in a place
+            (TRIED * self.compared + 1) // 2,  # likewise
         ):
             offsets.append(at)
             at += size
@@ -268,9 +278,9 @@ class Sizes:
             plain=self.plain, plain_rates=self.plain_rates, plain_stride=self.plain_stride,
             random=self.plain + RANDOM_UNITS,
             many=int(self.many), wide=self.wide, wide_inputs=self.wide_inputs, reads=self.reads,
-            lasting=self.lasting,
+            lasting=self.lasting, compared=self.compared,
             at_raw=offsets[0], at_rate=offsets[1], at_input=offsets[2], at_slot=offsets[3],
-            at_logp=offsets[4], at_each=offsets[5], at_p=offsets[6], at_wide=offsets[7],
+            at_logp=offsets[4], at_each=offsets[5], at_p=offsets[6], at_wide=offsets[7], at_tried=offsets[8],
             record=at,
         )  # fmt: skip
 

@@ -364,7 +364,7 @@ class OnlineClassifier(_Face, base.Classifier):  # type: ignore[misc]
     layers, width, activation: the stack of local layers ("leaky_relu", "tanh", "sigmoid").
     rate, slow_rate: step sizes of the fast and the slow stack; linear_rate: of the linear expert.
     neighbours: events recalled per memory and forecast.
-    context: layers also read each feature against its averages over 2 and 24 events.
+    context: layers also read each feature against its averages over 2 events and over a horizon that it chooses.
     recall: layers also read what memories and trees say.  recall_heads: so do their heads, which add it to what
     they say themselves.  metric: the memories' distances are learned.
     trees: sliding-window trees are among the experts (over images alone they say nothing).  early: one greedy

@@ -12,7 +12,7 @@ from engine import brief, experience, mixing, network, newton, sleep, watch
 from engine.encoders.categories import MAX_ROWS
 from engine.kernels import Encoder, Linear, Scratch, State, refill
 from engine.layout import BRIEF, RANDOM_UNITS, TREES, Sizes
-from memory import analytic, early, episodic, forest, metric, neighbours, rates, tiles
+from memory import analytic, early, episodic, forest, lookback, metric, neighbours, rates, tiles
 from memory.rates import COUNTS
 
 Arrays = dict[str, NDArray[Any]]
@@ -36,8 +36,9 @@ GROUPS: dict[str, type[Any]] = {
     "key_rates": rates.Rates,
     "category_rates": rates.Rates,
     "watch": watch.Watch,
+    "lookback": lookback.Lookback,
 }
-LATER = ("forest", "early", "rival", "sleep", "watch")  # a learner of before may have none
+LATER = ("forest", "early", "rival", "sleep", "watch", "lookback")  # a learner of before may have none
 LASTING: dict[str, type[Any] | None] = {
     "analytic": analytic.Analytic,
     "episodic": episodic.Episodic,
@@ -143,7 +144,7 @@ def make(
     columns = sizes.rates + sizes.parts * sizes.features
     c = sizes.outputs
     return State(
-        encoder=Encoder(*(z(sizes.features) for _ in range(6)), *(z(sizes.rates) for _ in range(3))),
+        encoder=Encoder(*(z(sizes.features) for _ in range(4)), *(z(sizes.rates) for _ in range(3))),
         near=neighbours.allocate(sizes.near_numbers, near, full=sizes.near_numbers <= metric.FULL_METRIC),
         context=neighbours.allocate(d, context, full=False),
         fast=network.allocate(shape, 2 * seed),
@@ -169,6 +170,7 @@ def make(
         tally=np.array([0, 0, -1, -1, 0, 0], np.int64),
         now=z(1),
         watch=watch.allocate(sizes.dim.record, on=watches),
+        lookback=lookback.allocate(sizes.compared),
     )
 
 
@@ -313,6 +315,7 @@ def grow(state: State, old: Sizes, new: Sizes, seed: int, budget: int,
         transition=spread(spread(state.transition, outputs), outputs, 1) if new.history else state.transition,
         tally=tally,
         now=state.now,
+        lookback=lookback.grown(state.lookback, new.compared),
         watch=watch.resized(state.watch, new.dim) if new.concepts else watch.allocate(1, on=False),
     )
 
@@ -343,7 +346,7 @@ def resize_encoder(encoder: Encoder, old: Sizes, new: Sizes) -> Encoder:
     features = continued(new.features, old.features)
     source = new.rate_source(old)
     return Encoder(
-        **{name: spread(getattr(encoder, name), features) for name in Encoder._fields[:6]},
+        **{name: spread(getattr(encoder, name), features) for name in Encoder._fields[:4]},
         rate_mean=spread(encoder.rate_mean, source),
         rate_square=spread(encoder.rate_square, source),
         rate_seen=spread(encoder.rate_seen, source),
@@ -518,6 +521,8 @@ def unflatten(arrays: Mapping[str, NDArray[Any]]) -> State:
     groups["forest"] = forest.padded(groups["forest"]) if "forest" in groups else no_trees()
     groups.setdefault("early", no_early())
     groups.setdefault("watch", watch.allocate(1, on=False))
+    if "lookback" not in groups:
+        groups["lookback"] = lookback.before(arrays["encoder.short"], arrays["encoder.long"])
     if "sleep" not in groups:
         mixers, experts = groups["mixer"].weight.shape
         groups["rival"] = mixing.allocate(experts, mixers)

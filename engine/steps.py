@@ -16,10 +16,9 @@ from engine import mixing, newton, sleep
 from engine.layout import CENTRE, SPREAD
 from engine.rules.local import SQUARE_DECAY, forward_layer, scale_input, update_layer
 from memory import early as early_tree
-from memory import metric, neighbours, rates, tree_kernels
+from memory import lookback, metric, neighbours, rates, tree_kernels
 
 CLIP = 4.0
-SHORT, LONG = 2.0, 24.0
 FAR = 10.0  # deviations from the mean target, beyond which no model of the caller's own is heard
 PRIOR_DECAY, SLOW_PRIOR_DECAY = 500.0, 5_000.0
 TRANSITION_DECAY = 0.995
@@ -70,8 +69,11 @@ def outcome_columns(
 
 
 @part
-def encode(e: Any, dim: Any, raw: F64, rate: F64, out: F64) -> None:
-    """Outcome columns (rates,) and features (F,) as inputs, float32 values in float64 places."""
+def encode(e: Any, context: Any, dim: Any, raw: F64, rate: F64, out: F64, tried: F32) -> None:
+    """Outcome columns (rates,) and features (F,) as inputs, float32 values in float64 places.
+
+    tried: (TRIED · F,) ← the features' contexts over all horizons, NaN for those of a missing one.
+    """
     for r in range(dim.rates):
         out[r] = np.float32(standardise(rate[r], e.rate_mean[r], e.rate_square[r], e.rate_seen[r]))
     at = dim.rates
@@ -81,8 +83,9 @@ def encode(e: Any, dim: Any, raw: F64, rate: F64, out: F64) -> None:
         z = 0.0 if missing else standardise(x, e.mean[f], e.square[f], e.seen[f])
         out[at] = np.float32(z)
         if dim.contexts == 3:
-            out[at + 1] = 0.0 if missing else np.float32(z - e.short[f])
-            out[at + 2] = 0.0 if missing else np.float32(z - e.long[f])
+            lookback.compare(context, f, math.nan if missing else z, tried)
+            out[at + 1] = 0.0 if missing else tried[lookback.SHORT * dim.features + f]
+            out[at + 2] = 0.0 if missing else tried[context.chosen[f] * dim.features + f]
         at += dim.contexts
 
 
@@ -95,7 +98,7 @@ def arrive(table: Any, rows: I64, time: float, outputs: int) -> None:
 
 
 @part
-def observe(e: Any, dim: Any, raw: F64, rate: F64, encoded: F64) -> None:
+def observe(e: Any, context: Any, dim: Any, raw: F64, rate: F64, encoded: F64) -> None:
     """Let the event enter the running statistics and the label-free context."""
     for f in range(dim.features):
         x = raw[f]
@@ -107,8 +110,8 @@ def observe(e: Any, dim: Any, raw: F64, rate: F64, encoded: F64) -> None:
         e.mean[f] += difference / e.seen[f]
         e.square[f] += difference * (x - e.mean[f])
         e.step[f] += 1.0
-        e.short[f] += (z - e.short[f]) / min(SHORT, e.step[f])
-        e.long[f] += (z - e.long[f]) / min(LONG, e.step[f])
+        if dim.contexts == 3:
+            lookback.pass_on(context, f, z, e.step[f])
     for r in range(dim.rates):
         x = rate[r]
         e.rate_seen[r] += 1.0
@@ -441,6 +444,16 @@ def centre_and_spread(seen: F64) -> tuple[float, float]:
     if not variance > 1e-24 * (1.0 + seen[1] * seen[1]):
         return seen[1], max(abs(seen[1]), 1.0)
     return seen[1], math.sqrt(variance)
+
+
+@part
+def bucket_of(dim: Any, record: F64, target: float) -> int:
+    """The bucket of a label (`memory.lookback`): of its class, or of its distance from the mean."""
+    if dim.regression == 0:
+        return int(target) % lookback.BUCKETS
+    away = 2.0 * (target - record[CENTRE]) / record[SPREAD]
+    half = lookback.BUCKETS // 2
+    return int(min(max(math.floor(away) + half, 0), lookback.BUCKETS - 1))
 
 
 @part

@@ -30,6 +30,7 @@ from memory import (
     analytic,
     analytic_kernels,
     episodic_kernels,
+    lookback,
     metric,
     neighbours,
     overdue,
@@ -256,6 +257,15 @@ def test_the_constants_of_the_mathematics_are_those_of_the_code() -> None:
         f"none where p(y) is {experience.KNOWN:g} or more",
     ):
         assert said in text, f"{said!r}: a constant of the code changed; change the page with it"
-    assert "z − E₂ and z − E₂₄" in text
-    assert (steps.SHORT, steps.LONG) == (2, 24)
+    lengths = [f"{length:g}" for length in lookback.LENGTHS]
+    assert "z − E₂ and z − E_H" in text
+    assert lengths[lookback.SHORT] == "2"
+    assert f"{lengths[lookback.USUAL]} at first, of {', '.join(lengths[1:-1])} and {lengths[-1]}" in text
+    assert f"labels in {lookback.BUCKETS} buckets" in text
+    assert f"contexts in {lookback.BINS} bins" in text
+    assert (
+        f"At {lookback.FIRST:,.0f} labels and whenever they have doubled, later every {lookback.MOST:,.0f}"
+        in text
+    )
+    assert f"above {1 + lookback.BETTER:g} (I₀ + {lookback.NOISE:g}/√n)" in text
     assert local.SQUARE_DECAY == metric.METRIC_DECAY == mixing.SQUARE_DECAY

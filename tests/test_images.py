@@ -156,7 +156,10 @@ def test_early_images_are_kept_with_their_labels_until_the_map_is_made() -> None
     model.learn(late[1], labels[1])
     fresh = model.forecast_one({0: images[1]})
     dim = model._core.dim
-    assert late[1].record[dim.at_wide :].tobytes() == fresh.record[dim.at_wide :].tobytes()
+    assert (
+        late[1].record[dim.at_wide : dim.at_tried].tobytes()
+        == fresh.record[dim.at_wide : dim.at_tried].tobytes()
+    )
     assert fresh.record[SENSED] == late[1].record[SENSED] == 1.0
 
 
