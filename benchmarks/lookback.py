@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from benchmarks.tables import Findings, shares
 from engine import OnlineClassifier
 from engine.learner import warmup
-from memory.lookback import LENGTHS
 from streams import datasets
 from streams.datasets import VARIABLE
 
@@ -91,7 +90,7 @@ def judged(
             learner.test_then_train(X[:1], y[:1])
         hold(held)
         errors.append([wrong(learner, X[1:], y[1:]) for learner in (free, held)])
-        taken.append(int(LENGTHS[free._core.state.lookback.chosen[feature]]))
+        taken.append(int(free.context_horizons()[feature]))
     logs = [math.log(a / b) for a, b in errors]
     mean, half = shares(logs)
     accuracy, usual = (1.0 - sum(column) / len(SEEDS) for column in zip(*errors, strict=True))

@@ -11,7 +11,7 @@ from engine.core import Core
 from engine.forecast import Forecast
 from engine.layout import MOVES
 from engine.sleep import by_expert
-from memory import metric, rates
+from memory import lookback, metric, rates
 
 
 def expert_weights(core: Core) -> dict[str, float]:
@@ -19,6 +19,14 @@ def expert_weights(core: Core) -> dict[str, float]:
     mixer = core.state.mixer
     weight = mixer.belief @ by_expert(core.state.sleep, mixer.weight)
     return dict(zip(core.sizes.expert_names(), weight.tolist(), strict=True))
+
+
+def context_horizons(core: Core) -> dict[Hashable, float]:
+    """Number field → over how many events the longer of its two contexts looks back."""
+    if not core.sizes.compared:
+        return {}
+    chosen = lookback.LENGTHS[core.state.lookback.chosen].tolist()
+    return {name: chosen[at] for (name, part), at in core.fields.slots.items() if part is None}
 
 
 def explain(core: Core, forecast: Forecast) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from engine import arrays
 from engine.chunk import Chunk
 from engine.core import Core
 from engine.encoders.fields import LARGEST, as_float
-from engine.explain import expert_weights, explain
+from engine.explain import context_horizons, expert_weights, explain
 from engine.forecast import Forecast, pack, unpack
 from engine.names import plain, storable
 from engine.options import HOUR, KEPT_BYTES, Options, key_fields, numbers_of
@@ -199,6 +199,14 @@ class _Face:
         """The experts that earned nothing lately and sleep: they neither forecast nor learn (`sleep=True`)."""
         with self._lock:
             return asleep(self._core.state.sleep)
+
+    def context_horizons(self) -> dict[Hashable, float]:
+        """Number field → over how many events the longer of its contexts looks back (`memory.lookback`).
+
+        {} without context, or where there are too many features for it.
+        """
+        with self._lock:
+            return context_horizons(self._core)
 
     def counters(self) -> dict[str, int]:
         """Events observed, labels learned, features, classes, stored experiences, and survived bad values."""

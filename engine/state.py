@@ -38,7 +38,7 @@ GROUPS: dict[str, type[Any]] = {
     "watch": watch.Watch,
     "lookback": lookback.Lookback,
 }
-LATER = ("forest", "early", "rival", "sleep", "watch", "lookback")  # a learner of before may have none
+LATER = ("forest", "early", "rival", "sleep", "watch")  # a learner of before may have none
 LASTING: dict[str, type[Any] | None] = {
     "analytic": analytic.Analytic,
     "episodic": episodic.Episodic,
@@ -521,8 +521,6 @@ def unflatten(arrays: Mapping[str, NDArray[Any]]) -> State:
     groups["forest"] = forest.padded(groups["forest"]) if "forest" in groups else no_trees()
     groups.setdefault("early", no_early())
     groups.setdefault("watch", watch.allocate(1, on=False))
-    if "lookback" not in groups:
-        groups["lookback"] = lookback.before(arrays["encoder.short"], arrays["encoder.long"])
     if "sleep" not in groups:
         mixers, experts = groups["mixer"].weight.shape
         groups["rival"] = mixing.allocate(experts, mixers)

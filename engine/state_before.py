@@ -13,16 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.evaluate.auc import BINS
+from engine.layout import MANY
 from engine.name_table import NameTable
 from engine.names import from_json
 from engine.packed import pack
+from memory import lookback
 
 Arrays = Mapping[str, NDArray[Any]]
 Meta = Mapping[str, Any]
 
 
 def learner_of(arrays: Arrays, meta: Meta) -> tuple[Arrays, Meta]:
-    """The state of a learner; before, its meta held key_rows, experience, overdue and counts of categories."""
+    """The state of a learner; before, its meta held key_rows, experience, overdue and counts of categories.
+
+    Earlier still or later, it had two averages per feature and no `memory.lookback`.
+    """
+    arrays = _looking_back(arrays, meta)
     if not {"key_rows", "experience", "overdue"} <= set(meta):
         return arrays, meta
     fields = dict(meta["fields"])
@@ -38,6 +44,16 @@ def learner_of(arrays: Arrays, meta: Meta) -> tuple[Arrays, Meta]:
     }
     others = {k: v for k, v in meta.items() if k not in ("key_rows", "experience", "overdue")}
     return {**arrays, **fresh}, {**others, "fields": fields}
+
+
+def _looking_back(arrays: Arrays, meta: Meta) -> Arrays:
+    """Two averages per feature as a `Lookback` that keeps to them; nothing where the learner has no context."""
+    if "encoder.long" not in arrays:
+        return arrays
+    rest = {name: array for name, array in arrays.items() if name not in ("encoder.short", "encoder.long")}
+    few = meta["options"]["context"] and len(arrays["encoder.long"]) <= MANY
+    held = lookback.before(arrays["encoder.short"], arrays["encoder.long"]) if few else lookback.allocate(0)
+    return {**rest, **{f"lookback.{name}": getattr(held, name) for name in held._fields}}
 
 
 def _names(values: Iterable[Any]) -> tuple[Hashable, ...]:

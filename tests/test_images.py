@@ -202,7 +202,7 @@ def test_a_missing_image_is_zeros_and_noted_and_the_event_is_learned(learned: On
     for x in ({}, {0: np.full((12, 12), np.nan)}):
         forecast = model.forecast_one(x)
         dim = model._core.dim
-        there = forecast.record[dim.at_wide :].view(np.float32)
+        there = forecast.record[dim.at_wide : dim.at_tried].view(np.float32)
         assert sum(forecast.proba.values()) == pytest.approx(1.0)
         assert np.isfinite(there).all()
         assert forecast.record[SENSED] == 0.0

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from engine import state
 from engine.layout import PLAIN_WIDEST, Sizes
 from memory import metric, neighbours, tiles
+from memory.lookback import TRIED
 from tests.small_models import classifier, finite, regressor
 
 HORIZONS = ((60.0, 600.0, 6_000.0), (1_000.0, 10_000.0))
@@ -138,12 +139,14 @@ def test_sizes_that_stay_map_onto_themselves(pair: tuple[Sizes, Sizes]) -> None:
 def test_parts_of_a_record_lie_side_by_side_without_overlap(pair: tuple[Sizes, Sizes]) -> None:
     for s in pair:
         d = s.dim
-        ends = [d.at_raw, d.at_rate, d.at_input, d.at_slot, d.at_logp, d.at_each, d.at_p, d.record]
+        ends = [d.at_raw, d.at_rate, d.at_input, d.at_slot, d.at_logp, d.at_each, d.at_p, d.at_wide, d.record]
         lengths = np.diff(ends).tolist()
         assert lengths[:3] == [s.features, s.rates, s.inputs]
         assert lengths[3] == 2 * (1 + 2 * s.neighbours)
         assert lengths[4] == s.experts * s.outputs
-        assert lengths[-1] == s.outputs
+        assert lengths[-2] == s.outputs
+        assert d.at_tried == d.at_wide  # no wide vector
+        assert lengths[-1] == (TRIED * s.compared + 1) // 2
 
 
 @settings(max_examples=25, deadline=None)

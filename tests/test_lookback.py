@@ -39,8 +39,8 @@ def wandering(n: int, window: int, seed: int = 0) -> tuple[Any, Any]:
 
 def horizons(model: Any) -> list[float]:
     """Per feature, over how many events its context looks back."""
-    found: list[float] = LENGTHS[model._core.state.lookback.chosen].tolist()
-    return found
+    found: dict[Any, float] = model.context_horizons()
+    return [found[name] for name in sorted(found)]
 
 
 def errors(model: Any, X: Any, y: Any) -> int:
@@ -193,3 +193,14 @@ def test_a_kept_forecast_keeps_its_contexts_when_features_appear() -> None:
     assert np.array_equal(after[:, :2], before)
     assert np.isnan(after[:, 2]).all()
     assert model._core.state.lookback.seen.tolist() == [61.0, 61.0, 0.0]  # not where a feature is new
+
+
+def test_only_numbers_have_a_horizon_and_without_context_nothing_has() -> None:
+    model = OnlineClassifier(seed=0)
+    assert model.context_horizons() == {}
+    for i in range(40):
+        model.learn_one({"load": float(i), "kind": "ab"[i % 2]}, i % 3)
+    assert model.context_horizons() == {"load": LENGTHS[USUAL]}
+    without = OnlineClassifier(seed=0, context=False)
+    without.learn_one({"load": 1.0}, 1)
+    assert without.context_horizons() == {}

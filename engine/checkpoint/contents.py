@@ -46,7 +46,8 @@ def _to_3(arrays: Arrays, meta: Meta) -> tuple[Arrays, Meta]:
     shard = dict(meta["shard"])
     for part, form in (("learner", learner_of), ("pending", forecasts_of), ("metrics", metrics_of)):
         found, shard[part] = form(under(arrays, f"{part}/"), shard.get(part, {}))
-        arrays = {**arrays, **{f"{part}/{name}": array for name, array in found.items()}}
+        others = {name: array for name, array in arrays.items() if not name.startswith(f"{part}/")}
+        arrays = {**others, **{f"{part}/{name}": array for name, array in found.items()}}
     return arrays, {**meta, "shard": shard}
 
 
