@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks.tables import Findings, shares
@@ -14,6 +15,7 @@ from streams.table import Table
 
 FIRST = 10_000
 SEEDS = (0, 1, 2)
+ROUNDS = 3
 PARTS = ("context", "recall", "metric", "trees", "sleep")
 COLUMNS = {
     "learner": 0,
@@ -37,8 +39,9 @@ def run() -> Findings:
             "One pass, test then train, label history off, the defaults; River's ARF-10 in the same run over "
             "the same rows. The label is by its definition the price against its mean of the last day, so "
             'context finds it. `kappa temporal` is against "same label as before". Durations: the learner\'s '
-            "own calls; p50 and p99 of events handed over one at a time. In arrays the features are in "
-            "the file's order, in dicts in that of their names, which starts other weights."
+            "own calls; p50 and p99 of events handed over one at a time. The first four learners take turns, "
+            f"{ROUNDS} times, and the fastest run of each counts. In arrays the features are in the file's "
+            "order, in dicts in that of their names, which starts other weights."
         ),
         columns=COLUMNS,
     )
@@ -50,18 +53,30 @@ def run() -> Findings:
     table = datasets.load("elec2")
     warmup()
     for rows in (FIRST, len(table)):
-        forest = evaluate(make_peer("river-arf", seed=0), table, limit=rows)
-        speed = forest.events_per_second
-        _add(found, "River ARF-10", forest, speed)
-        _add(
-            found,
-            "River logistic regression",
-            evaluate(make_peer("river-logistic"), table, limit=rows),
-            speed,
+        fastest = _in_turns(
+            {
+                "River ARF-10": lambda n=rows: evaluate(make_peer("river-arf", seed=0), table, limit=n),
+                "River logistic regression": lambda n=rows: evaluate(
+                    make_peer("river-logistic"), table, limit=n
+                ),
+                "everlearn, arrays": lambda n=rows: _engine(table, n, arrays=True),
+                "everlearn, dicts": lambda n=rows: _engine(table, n, arrays=False),
+            }
         )
-        _add(found, "everlearn, arrays", _engine(table, rows, arrays=True), speed)
-        _add(found, "everlearn, dicts", _engine(table, rows, arrays=False), speed)
+        for learner, measured in fastest.items():
+            _add(found, learner, measured, fastest["River ARF-10"].events_per_second)
     _ablations(found, table)
+    return found
+
+
+def _in_turns(runs: dict[str, Callable[[], Evaluation]]) -> dict[str, Evaluation]:
+    """Each run `ROUNDS` times, in turns; of each the fastest, for what else a machine does slows all of them."""
+    found: dict[str, Evaluation] = {}
+    for _ in range(ROUNDS):
+        for name, run in runs.items():
+            measured = run()
+            if name not in found or measured.events_per_second > found[name].events_per_second:
+                found[name] = measured
     return found
 
 
