@@ -35,7 +35,7 @@ def run() -> Findings:
         about=(
             f"{table.name}, the first {EVENTS:,} rows, one event at a time; every layer has {WIDTH} sigmoid "
             "units; both learn from the same inputs (features standardised causally, and their differences "
-            "to the averages of the last 2 and of some 24 events). With the skip each layer reads these besides "
+            "to the averages of the last 2 and 24 events). With the skip each layer reads these besides "
             "the layer below. The local rule gives each layer a head and a step of its own; backpropagation "
             "has one head on top, RMSprop (α 0.99, no momentum), in torch on one thread. Accuracy is "
             "prequential, of the last layer's head."

@@ -217,15 +217,20 @@ def unpack(arrays: Mapping[str, NDArray[Any]], base: Sizes, labels: Sequence[Has
     columns = [arrays[name].tolist() for name in ("times", "versions", "infinite", "labels", "sizes_row")]
     columns += arrays["anomalies"].T.tolist() if "anomalies" in arrays else [[None] * len(columns[0])] * 2
     columns.append(packed.unpack(arrays["events"]) if "events" in arrays else [None] * len(columns[0]))
-    parted = np.cumsum([sizes[row].dim.record for row in columns[4]])
-    before = len(parted) > 0 and parted[-1] > len(arrays["records"])  # of before horizons were tried
+    dims = [sizes[row].dim for row in columns[4]]
+    numbers, shorter = len(arrays["records"]), sum(dim.at_tried for dim in dims)
+    if numbers not in (shorter, whole := sum(dim.record for dim in dims)):
+        raise ValueError(
+            f"records have {numbers} numbers; expected {whole}, or {shorter} of an earlier release"
+        )
+    untried = numbers < whole
     at, out = 0, []
     for names, time, version, infinite, count, row, surprise, unlike, event in zip(
         packed.unpack(arrays["names"]), *columns, strict=True
     ):
         name, keys, categories, unknown = names
         dim = sizes[row].dim
-        end = at + (dim.at_tried if before else dim.record)
+        end = at + (dim.at_tried if untried else dim.record)
         record = np.zeros(dim.record)
         record[dim.at_tried :].view(np.float32)[:] = np.nan
         record[: end - at] = arrays["records"][at:end]

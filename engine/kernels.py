@@ -425,9 +425,8 @@ def events(
                         dim.outputs, regression,
                     )  # fmt: skip
             if dim.compared > 0:
-                lookback.learn(
-                    state.lookback, encoded[dim.rates :], dim.contexts, tried, bucket_of(dim, record, target)
-                )
+                lookback.learn(state.lookback, encoded[dim.rates :], dim.contexts, tried,
+                               bucket_of(dim, state.prior[0], target))  # fmt: skip
             follow(state.prior, state.transition, tally, dim, target, weight)
             tally[1] += 1
             tally[4] += 1

@@ -26,7 +26,7 @@ Meta = Mapping[str, Any]
 def learner_of(arrays: Arrays, meta: Meta) -> tuple[Arrays, Meta]:
     """The state of a learner; before, its meta held key_rows, experience, overdue and counts of categories.
 
-    Earlier still or later, it had two averages per feature and no `memory.lookback`.
+    Up to contents version 3 it had two averages per feature and no `memory.lookback`.
     """
     arrays = _looking_back(arrays, meta)
     if not {"key_rows", "experience", "overdue"} <= set(meta):

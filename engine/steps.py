@@ -447,13 +447,17 @@ def centre_and_spread(seen: F64) -> tuple[float, float]:
 
 
 @part
-def bucket_of(dim: Any, record: F64, target: float) -> int:
-    """The bucket of a label (`memory.lookback`): of its class, or of its distance from the mean."""
+def bucket_of(dim: Any, prior: F64, target: float) -> int:
+    """The bucket of a label (`memory.lookback`): by its class, or by its distance from the mean of those before.
+
+    prior: of a number, its statistics, (3,).
+    """
     if dim.regression == 0:
         return int(target) % lookback.BUCKETS
-    away = 2.0 * (target - record[CENTRE]) / record[SPREAD]
     half = lookback.BUCKETS // 2
-    return int(min(max(math.floor(away) + half, 0), lookback.BUCKETS - 1))
+    centre, spread = centre_and_spread(prior)
+    away = min(max(2.0 * (target - centre) / spread, -float(half)), half - 1.0)
+    return math.floor(away) + half
 
 
 @part

@@ -3,16 +3,18 @@
 Context is what is new about a value: its distance c = z − E_h from a moving average over h events, E_h ← E_h +
 (z − E_h)/min(h, i). Each feature has two, over `LENGTHS[SHORT]` events and over a horizon of its own,
 `LENGTHS[USUAL]` at first. What a horizon would be worth is measured at every label, for all of `LENGTHS` side by
-side: the mutual information of the label's bucket y (its class, or a range of numbers) and of the bin b that c
-falls in, bins of a quarter of c's root mean square each, in nats, less what chance gives (Miller 1955):
+side: the mutual information of the label's bucket y (its class's number modulo `BUCKETS`, or a range of numbers)
+and of the bin b that c falls in, bins of a quarter of c's root mean square each, in nats, less what chance gives
+(Miller 1955):
 
     I = Σ_b,y n_by/n · log(n_by n / (n_b n_y)) − (B − 1)(Y − 1)/2n
 
-B and Y count what is not empty. Whenever the labels counted have doubled, a feature takes the horizon with the
-greatest I, if that exceeds by `NOISE`/√n and the share `BETTER` both I of the horizon that it has and I of z
-itself: where the past of a feature tells nothing, longer and longer averages come ever nearer to z, and nothing
-speaks for any of them. What is counted is what stood in the record of the label's event, so labels that come
-late count like others.
+B and Y count what is not empty; every label counts once, whatever it weighs. When the labels have doubled, from
+`FIRST` to `MOST`, and then every `MOST`, a feature that had a value with at least `FIRST` of them takes the
+horizon with the greatest I, if that exceeds by `NOISE`/√n and the share `BETTER` both I of the horizon that it
+has and I of z itself: where the past of a feature tells nothing, longer and longer averages come ever nearer to
+z, and nothing speaks for any of them. What is counted is what stood in the record of the label's event, so
+labels that come late count like others.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ class Lookback(NamedTuple):
     mean: (TRIED, F) float64, the averages; chosen: (F,) int64, places in `LENGTHS`. cells: (F, TRIED + 1, BINS,
     BUCKETS) float32, labels by bin of the context, in the last row of z itself, and bucket; square: (F,
     TRIED + 1) float64, sums of squares of the same; seen: (F,) how many. labels: (2,) float64, labels counted,
-    and the number from which on the features are judged next, one per label.
+    and the number from which on the features are judged next, one per label;
+    infinite: nothing is counted or judged.
     """
 
     mean: F64
@@ -107,14 +110,15 @@ def pass_on(past: Any, feature: int, z: float, number: float) -> None:
 @part
 def learn(past: Any, encoded: F64, stride: int, tried: F32, bucket: int) -> None:
     """A label in this bucket: what its event's contexts told; encoded: z of feature f at f · stride."""
-    features = past.mean.shape[1]
+    features, labels = past.mean.shape[1], past.labels
+    if not labels[1] < np.inf:
+        return
     for f in range(features):
         if tried[f] == tried[f]:
             past.seen[f] += 1.0
             for j in range(TRIED):
                 note(past, f, j, tried[j * features + f], bucket)
             note(past, f, TRIED, encoded[f * stride], bucket)
-    labels = past.labels
     labels[0] += 1.0
     turn = int(labels[0] - labels[1])
     if 0 <= turn < features:
@@ -151,14 +155,14 @@ def halve(past: Any, feature: int) -> None:
 def told(past: Any, feature: int, row: int) -> float:
     """I of one context of a feature, of z itself in row TRIED, in nats."""
     cells = past.cells[feature, row]
-    n, sum, kinds, bins = 0.0, 0.0, 0, 0
+    n, total, kinds, bins = 0.0, 0.0, 0, 0
     for y in range(BUCKETS):
         held = 0.0
         for b in range(BINS):
             held += cells[b, y]
         if held > 0.0:
             n += held
-            sum -= held * math.log(held)
+            total -= held * math.log(held)
             kinds += 1
     for b in range(BINS):
         held = 0.0
@@ -166,20 +170,20 @@ def told(past: Any, feature: int, row: int) -> float:
             m = cells[b, y]
             if m > 0.0:
                 held += m
-                sum += m * math.log(m)
+                total += m * math.log(m)
         if held > 0.0:
-            sum -= held * math.log(held)
+            total -= held * math.log(held)
             bins += 1
     if not n > 0.0:
         return 0.0
-    return sum / n + math.log(n) - (bins - 1) * (kinds - 1) / (2.0 * n)
+    return total / n + math.log(n) - (bins - 1) * (kinds - 1) / (2.0 * n)
 
 
 @part
 def best(past: Any, feature: int) -> int:
     """The place of the horizon that the feature shall have."""
     now = past.chosen[feature]
-    if not past.seen[feature] > 0.0:
+    if past.seen[feature] < FIRST:
         return now
     known = max(told(past, feature, TRIED), told(past, feature, now), 0.0)
     bar = (known + NOISE / math.sqrt(past.seen[feature])) * (1.0 + BETTER)

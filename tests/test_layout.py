@@ -267,6 +267,9 @@ def test_a_feature_that_appears_alone_moves_no_statistic_of_another() -> None:
     n = len(before["encoder.mean"])
     for name in ("mean", "square", "seen", "step"):
         assert np.array_equal(after[f"encoder.{name}"][:n], before[f"encoder.{name}"]), name
+    assert np.array_equal(after["lookback.mean"][:, :n], before["lookback.mean"])
+    for name in ("chosen", "cells", "square", "seen"):
+        assert np.array_equal(after[f"lookback.{name}"][:n], before[f"lookback.{name}"]), name
     assert after["encoder.seen"][n:].tolist() == [1.0]
     assert after["encoder.mean"][n:].tolist() == [3.0]
     for name in ("near.serial", "near.target", "mixer.weight", "mixer.belief", "prior", "fast.V", "slow.V"):

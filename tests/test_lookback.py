@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 
-from engine import OnlineClassifier, OnlineRegressor
+from engine import OnlineClassifier, OnlineRegressor, steps, watch
 from memory import lookback
 from memory.lookback import BINS, BUCKETS, LENGTHS, TRIED, USUAL
 
@@ -174,7 +175,12 @@ def test_forecasts_and_snapshots_of_before_are_read_and_keep_the_usual_horizon()
     for f in again:
         old.learn(f, "above")
     assert old._core.state.lookback.seen.tolist() == [0.0, 0.0]  # nothing is known of their contexts
-    old.test_then_train(X[500:], y[500:])
+    whole = OnlineClassifier.from_state(*model.state())
+    whole._core.state.lookback.labels[1] = np.inf
+    for f in kept:
+        whole.learn(f, "above")
+    whole._core.state = whole._core.state._replace(watch=watch.resized(old._core.state.watch, dim))
+    assert np.array_equal(old.test_then_train(X[500:], y[500:]), whole.test_then_train(X[500:], y[500:]))
     assert horizons(old) == [LENGTHS[USUAL]] * 2
 
 
@@ -204,3 +210,53 @@ def test_only_numbers_have_a_horizon_and_without_context_nothing_has() -> None:
     without = OnlineClassifier(seed=0, context=False)
     without.learn_one({"load": 1.0}, 1)
     assert without.context_horizons() == {}
+
+
+@njit
+def bucket_of(dim: Any, prior: Any, target: float) -> int:
+    return steps.bucket_of(dim, prior, target)
+
+
+def test_labels_fall_into_buckets_by_class_and_by_distance_from_the_mean_of_those_before() -> None:
+    X, y = wandering(40, 8)
+    classifier, regressor = OnlineClassifier(seed=0), OnlineRegressor(seed=0)
+    classifier.test_then_train(X, y)
+    regressor.test_then_train(X, X[:, 0])
+    mean_10_deviation_2 = np.array([50.0, 10.0, 200.0])
+    found = [bucket_of(classifier._core.dim, mean_10_deviation_2, c) for c in (0.0, 7.0, 8.0, 19.0)]
+    assert found == [0, 7, 0, 3]
+    values = (-1e300, -math.inf, 5.9, 6.1, 9.9, 10.0, 10.9, 11.1, 13.1, 1e30, math.inf)
+    found = [bucket_of(regressor._core.dim, mean_10_deviation_2, value) for value in values]
+    assert found == [0, 0, 0, 0, 3, 4, 4, 5, 7, 7, 7]
+
+
+def test_a_rare_feature_of_noise_is_not_judged_by_a_few_values() -> None:
+    drawn = np.random.default_rng(5)
+    X = drawn.normal(size=(2_200, 40))
+    X[drawn.random(X.shape) > 0.02] = np.nan
+    model = OnlineClassifier(seed=0)
+    model.test_then_train(X, drawn.integers(0, 4, 2_200))
+    assert model.counters()["labels"] > lookback.FIRST
+    assert horizons(model) == [LENGTHS[USUAL]] * 40
+
+
+def test_numbers_whose_labels_come_after_all_forecasts_fall_into_several_buckets() -> None:
+    drawn = np.random.default_rng(2)
+    model, kept = OnlineRegressor(seed=0), []
+    for i in range(300):
+        kept.append(model.forecast_one({"a": drawn.normal()}, id=i))
+        model.observe(kept[-1])
+    for f in kept:
+        model.learn(f, 1_000.0 + drawn.normal())
+    by_bucket = model._core.state.lookback.cells[0, 0].sum(axis=0)
+    assert (by_bucket[2:6] > 20).all()
+
+
+def test_a_record_of_no_known_length_is_refused() -> None:
+    X, y = wandering(60, 8)
+    model = OnlineClassifier(seed=0)
+    model.test_then_train(X, y)
+    packed, described = model.pack([model.forecast_one({0: 1.0, 1: 2.0})])
+    packed["records"] = packed["records"][:-1]
+    with pytest.raises(ValueError, match=r"records have \d+ numbers; expected \d+, or \d+ of an earlier"):
+        model.unpack(packed, described)

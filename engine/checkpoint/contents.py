@@ -51,7 +51,15 @@ def _to_3(arrays: Arrays, meta: Meta) -> tuple[Arrays, Meta]:
     return arrays, {**meta, "shard": shard}
 
 
-STEPS: list[Callable[[Arrays, Meta], tuple[Arrays, Meta]]] = [_to_2, _to_3]
+def _to_4(arrays: Arrays, meta: Meta) -> tuple[Arrays, Meta]:
+    """A learner had two averages per feature before, and shorter records: `engine.forecast.unpack` reads them."""
+    shard = dict(meta["shard"])
+    found, shard["learner"] = learner_of(under(arrays, "learner/"), shard.get("learner", {}))
+    others = {name: array for name, array in arrays.items() if not name.startswith("learner/")}
+    return {**others, **{f"learner/{name}": array for name, array in found.items()}}, {**meta, "shard": shard}
+
+
+STEPS: list[Callable[[Arrays, Meta], tuple[Arrays, Meta]]] = [_to_2, _to_3, _to_4]
 """Entry i turns arrays and meta of version i + 1 into those of version i + 2; further ones are appended."""
 
 CONTENTS = 1 + len(STEPS)
@@ -68,7 +76,7 @@ def up_to_date(snapshot: Snapshot) -> Snapshot:
     ...        "finished": False}
     >>> new = up_to_date(Snapshot(Path("a file"), 1, 1, {}, old)).meta
     >>> new["contents"], new["last"], new["order"]
-    (3, [], {'next': 0})
+    (4, [], {'next': 0})
     """
     arrays, meta = snapshot.arrays, snapshot.meta
     found = meta.get("contents", 1)
