@@ -576,9 +576,8 @@ class Core:
             for concept in core.concepts.all():
                 concept.state = without_trees(concept.state)
         core._resize()  # in a release before, many features were read as few are
-        core.state = core.state._replace(
-            watch=watch.resized(core.state.watch, core.dim)
-        )  # records were shorter
+        resized = watch.resized(core.state.watch, core.dim)  # in a release before, records were shorter
+        core.state = core.state._replace(watch=resized)
         return core
 
 

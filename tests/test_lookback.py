@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 
+from benchmarks.lookback import above_mean
 from engine import OnlineClassifier, OnlineRegressor, steps, watch
 from memory import lookback
 from memory.lookback import BINS, BUCKETS, LENGTHS, TRIED, USUAL
@@ -32,10 +33,9 @@ def wandering(n: int, window: int, seed: int = 0) -> tuple[Any, Any]:
     x = np.zeros(n)
     for i in range(1, n):
         x[i] = 0.995 * x[i - 1] + drawn.normal()
-    sums = np.concatenate([[0.0], np.cumsum(x)])
-    first = np.maximum(0, np.arange(n) - window + 1)
-    mean = (sums[1:] - sums[first]) / (np.arange(n) + 1 - first)
-    return np.column_stack([x, drawn.normal(size=n)]), np.where(x > mean, "above", "below").astype(object)
+    return np.column_stack([x, drawn.normal(size=n)]), np.where(
+        above_mean(x, window), "above", "below"
+    ).astype(object)
 
 
 def horizons(model: Any) -> list[float]:

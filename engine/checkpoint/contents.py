@@ -6,7 +6,7 @@ keys of its meta, and the names of its arrays. Version 1 had no number.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from engine.checkpoint.errors import CheckpointError, NewerFormat
@@ -45,18 +45,24 @@ def _to_3(arrays: Arrays, meta: Meta) -> tuple[Arrays, Meta]:
     """Names, waiting forecasts and ranks stood as JSON before."""
     shard = dict(meta["shard"])
     for part, form in (("learner", learner_of), ("pending", forecasts_of), ("metrics", metrics_of)):
-        found, shard[part] = form(under(arrays, f"{part}/"), shard.get(part, {}))
-        others = {name: array for name, array in arrays.items() if not name.startswith(f"{part}/")}
-        arrays = {**others, **{f"{part}/{name}": array for name, array in found.items()}}
+        arrays, shard[part] = _formed(arrays, shard.get(part, {}), part, form)
     return arrays, {**meta, "shard": shard}
 
 
 def _to_4(arrays: Arrays, meta: Meta) -> tuple[Arrays, Meta]:
     """A learner had two averages per feature before, and shorter records: `engine.forecast.unpack` reads them."""
     shard = dict(meta["shard"])
-    found, shard["learner"] = learner_of(under(arrays, "learner/"), shard.get("learner", {}))
-    others = {name: array for name, array in arrays.items() if not name.startswith("learner/")}
-    return {**others, **{f"learner/{name}": array for name, array in found.items()}}, {**meta, "shard": shard}
+    arrays, shard["learner"] = _formed(arrays, shard.get("learner", {}), "learner", learner_of)
+    return arrays, {**meta, "shard": shard}
+
+
+def _formed(
+    arrays: Arrays, meta: Meta, part: str, form: Callable[[Arrays, Meta], tuple[Mapping[str, Any], Any]]
+) -> tuple[Arrays, Any]:
+    """All arrays with those of one part, whose own meta this is, in another form; and that meta."""
+    found, formed = form(under(arrays, f"{part}/"), meta)
+    others = {name: array for name, array in arrays.items() if not name.startswith(f"{part}/")}
+    return {**others, **{f"{part}/{name}": array for name, array in found.items()}}, formed
 
 
 STEPS: list[Callable[[Arrays, Meta], tuple[Arrays, Meta]]] = [_to_2, _to_3, _to_4]
